@@ -1,0 +1,49 @@
+# `make demo` and `make test` need only Python 3.11 or newer with venv, and set up a .venv when there is none.
+# On a machine without an NVIDIA GPU, PyTorch's CPU build is several GB smaller:
+#   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PYTHON   ?= python3
+VENV     ?= .venv
+PIP_ARGS ?=
+BIN      := $(VENV)/bin
+# Each worker is one process on one core; two threads in each would fight over the cores.
+RUN      := OMP_NUM_THREADS=1 $(BIN)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint bench lock clean
+
+help:  ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/ready  ## six methods on real images, three seeds, one table; a second call does only what is missing
+	$(RUN)/python repro/submit.py --table demo --cluster local
+	$(RUN)/python repro/aggregate.py --table demo
+
+test: $(VENV)/ready  ## every test but the long ones
+	$(RUN)/python -m pytest -n auto
+
+test-slow: $(VENV)/ready  ## the long ones
+	$(RUN)/python -m pytest -m slow
+
+lint: $(VENV)/ready  ## ruff
+	$(BIN)/ruff check .
+
+bench: $(VENV)/ready  ## side-by-side timings, as ratios
+	$(RUN)/python benchmarks/fits.py
+	$(RUN)/python benchmarks/augment.py
+
+lock: $(VENV)/ready  ## pin what the container installs
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --no-emit-options --output-file requirements.lock pyproject.toml
+
+clean:  ## remove the virtual environment and caches, but no run
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+
+$(VENV)/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' || \
+	  { echo "error: this Python cannot make a virtual environment; on Debian: apt install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(PIP_ARGS) -e '.[dev]'
+	touch $@
