@@ -1,0 +1,181 @@
+"""FixMatch's pool of image operations (arXiv 2001.07685), for a whole batch of uint8 images at once.
+
+Every image has its own magnitude and gets, pixel for pixel, what Pillow would give it.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Op = Callable[[Tensor, Tensor], Tensor]
+Size = tuple[int, int]
+LEVELS = 10  # levels run from 1 to LEVELS - 1: the published code excludes the strongest one
+
+# Each op takes uint8 images (N, c, H, W) and a float magnitude (N,), and returns uint8 images (N, c, H, W).
+
+
+def _luma(images: Tensor) -> Tensor:
+    """ITU-R 601-2 luma of images (N, c, H, W) in Pillow's fixed-point rounding: whole numbers (N, 1, H, W)."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images.float().split(1, dim=1)  # exact in float: the sum stays below 2 ** 24
+    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000).div_(1 << 16).floor_()
+
+
+def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
+    """Move from a float degenerate image toward the image by factor (N,) in [0, 1], truncating as Pillow does."""
+    factor = factor.float().view(-1, 1, 1, 1)
+    return (images - degenerate).mul_(factor).add_(degenerate).byte()
+
+
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with black."""
+    return (images * factor.float().view(-1, 1, 1, 1)).byte()
+
+
+def color(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the gray version; a one-channel image has no color to lose."""
+    return images if images.shape[1] == 1 else _blend(_luma(images), images, factor)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the mean luma."""
+    mean = _luma(images).mean(dim=(1, 2, 3), keepdim=True, dtype=torch.float64)
+    return _blend((mean + 0.5).floor().float(), images, factor)
+
+
+def sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with a 3 x 3 smoothing (weight 5 in the middle, 1 around it) that leaves the border untouched."""
+    smooth = images.float()
+    inner = smooth[..., 1:-1, 1:-1]
+    rows = smooth[..., :-2, :] + smooth[..., 1:-1, :] + smooth[..., 2:, :]
+    box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    inner.copy_(((box + 4 * inner) / 13 + 0.5).floor())
+    return _blend(smooth, images, factor)
+
+
+def autocontrast(images: Tensor, _: Tensor) -> Tensor:
+    """Stretch every channel to the full range; a constant channel stays as it is."""
+    low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
+    constant = low == high
+    low, high = low.masked_fill(constant, 0).double(), high.masked_fill(constant, 255).double()
+    # Pillow truncates a double, so that the last bit counts: `255 / x` would multiply by a rounded reciprocal.
+    scale = torch.full_like(low, 255) / (high - low)
+    return (images * scale + -low * scale).clamp_(0, 255).byte()
+
+
+def equalize(images: Tensor, _: Tensor) -> Tensor:
+    """Flatten the histogram of every channel; where 255 steps do not fit (few pixels), the channel stays as it is."""
+    pixels = images.flatten(2).long()
+    counts = pixels.new_zeros(*pixels.shape[:2], 256).scatter_add_(2, pixels, torch.ones_like(pixels))
+    brightest = counts.gather(2, pixels.amax(dim=2, keepdim=True))
+    step = (pixels.shape[2] - brightest) // 255
+    darker = counts.cumsum(dim=2) - counts
+    table = ((step // 2 + darker) / step.clamp(min=1)).clamp_(max=255)  # float division: faster, exact below 2 ** 24
+    table = torch.where(step > 0, table, torch.arange(256.0, device=images.device))
+    return table.byte().gather(2, pixels).view_as(images)
+
+
+def identity(images: Tensor, _: Tensor) -> Tensor:
+    """Leave the images as they are."""
+    return images
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Keep the given number of high bits."""
+    return images & (255 << (8 - bits.int())).byte().view(-1, 1, 1, 1)
+
+
+def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """Invert every pixel at or above the threshold."""
+    return images ^ (images >= threshold.short().view(-1, 1, 1, 1)).byte().mul_(255)
+
+
+WARPS = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+
+
+def warp_source(kind: Tensor, magnitude: Tensor, size: Size) -> Tensor:
+    """Flat source position (N, H * W) of every pixel under warps kind (N,), an index into WARPS; -1 is outside.
+
+    Source coordinates are 16.16 fixed point, taken at pixel centers, because Pillow's are.
+    """
+    height, width = size
+    device = magnitude.device
+    kinds = torch.arange(len(WARPS), device=device)[:, None]
+    degrees, shear_x, shear_y, shift_x, shift_y = magnitude * (kind == kinds)
+    angle = degrees.deg2rad()
+    cos, sin = angle.cos(), angle.sin()
+    x, y = width / 2, height / 2  # the center of a rotation
+    x_by_column, x_by_row, x_start = cos, shear_x - sin, shift_x - (cos * x - sin * y) + x
+    y_by_column, y_by_row, y_start = shear_y + sin, cos, shift_y - (sin * x + cos * y) + y
+    x_start = x_start + 0.5 * x_by_column + 0.5 * x_by_row
+    y_start = y_start + 0.5 * y_by_column + 0.5 * y_by_row
+    matrix = torch.stack((x_by_column, x_by_row, x_start, y_by_column, y_by_row, y_start))
+    matrix = (matrix * 65536 + 0.5).floor().long()[..., None, None]
+    column, row = torch.arange(width, device=device), torch.arange(height, device=device)[:, None]
+    x = (matrix[0] * column + matrix[1] * row + matrix[2]) >> 16
+    y = (matrix[3] * column + matrix[4] * row + matrix[5]) >> 16
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return torch.where(inside, y * width + x, -1).flatten(1)
+
+
+def take(images: Tensor, source: Tensor) -> Tensor:
+    """Pick pixels by flat position, source (N, H * W), the same for every channel of an image (N, c, H, W)."""
+    source = source[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, source).view_as(images)
+
+
+def warp(images: Tensor, source: Tensor) -> Tensor:
+    """Nearest resampling with black fill from source (N, H * W)."""
+    inside = (source >= 0).view(-1, 1, *images.shape[2:])
+    return take(images, source.clamp(min=0)) * inside
+
+
+def _single_warp(name: str) -> Op:
+    def op(images: Tensor, magnitude: Tensor) -> Tensor:
+        kind = torch.full_like(magnitude, WARPS.index(name))
+        return warp(images, warp_source(kind, magnitude.double(), tuple(images.shape[2:])))
+
+    return op
+
+
+# The pool of FixMatch. The warps take degrees counterclockwise, shear per pixel, and pixels; the sign of the last two
+# is that of the source coordinate, as in the published code: positive moves the content left or up.
+OPS: dict[str, Op] = {
+    "autocontrast": autocontrast,
+    "brightness": brightness,
+    "color": color,
+    "contrast": contrast,
+    "equalize": equalize,
+    "identity": identity,
+    "posterize": posterize,
+    "rotate": _single_warp("rotate"),
+    "sharpness": sharpness,
+    "shear_x": _single_warp("shear_x"),
+    "shear_y": _single_warp("shear_y"),
+    "solarize": solarize,
+    "translate_x": _single_warp("translate_x"),
+    "translate_y": _single_warp("translate_y"),
+}
+VALUE_OPS = [name for name in OPS if name not in WARPS]  # they change the values of pixels, not their places
+
+
+def magnitude(name: str, level: int, sign: int, size: Size) -> float:
+    """Magnitude of an op at a level of 1..9 with sign +1 or -1 on images of size (H, W); 0 for an op without one."""
+    match name:
+        case "brightness" | "color" | "contrast" | "sharpness":
+            return 0.9 * level / LEVELS + 0.05
+        case "posterize":
+            return 4 * level // LEVELS + 4
+        case "rotate":
+            return sign * (30 * level // LEVELS)
+        case "shear_x" | "shear_y":
+            return sign * 0.3 * level / LEVELS
+        case "solarize":
+            return 256 - 256 * level // LEVELS
+        case "translate_x" | "translate_y":
+            pixels = size[1] if name == "translate_x" else size[0]
+            return sign * (3 * level * pixels // (10 * LEVELS))
+        case _:
+            return 0.0

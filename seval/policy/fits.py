@@ -1,0 +1,250 @@
+"""The two fits of SEVAL on held-out logits: class offsets pi (Eq. 6) and confidence thresholds tau (Eq. 7, 25, 26).
+
+Each has two solvers: "nelder-mead" goes through the iterates of the published procedure, "exact" finds the optimum.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+SOLVERS = ("nelder-mead", "exact")
+TOLERANCE = 1e-7  # of Nelder-Mead, in the variables and in the objective
+ABSENT_LOSS = 2.0  # the published loss of a class without held-out samples
+FEWEST_SAMPLES = 10  # a group with fewer held-out samples of its own classes is rare
+FEWEST_SHARE = 0.1  # so is a group whose predictions weigh at most this part of an even share
+TINY = 1e-6  # keeps an empty selection at accuracy 0, as published
+
+
+class ThresholdFit(NamedTuple):
+    """Confidence thresholds tau (C,) in [0, 1], and rare (C,), the classes whose group has too little evidence."""
+
+    tau: Floats
+    rare: NDArray[np.bool_]
+
+
+def fit_offsets(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    bounds: tuple[float, float] = (1e-3, 3.0),
+    solver: str = "nelder-mead",
+) -> Floats:
+    """Return the offsets pi (C,) for which softmax(logits - log pi) best explains held-out labels, per class.
+
+    The loss is the cross-entropy averaged within each class, then over classes: Eq. 6 of the paper averages over
+    samples, the published code over classes, and so does this. A common factor of pi leaves it unchanged, hence:
+
+    - "nelder-mead" returns the factor at which the published search, which starts from all ones and has SciPy's
+      default limits, happens to stop. A class without samples drifts up and takes the others to the lower bound.
+    - "exact" returns the minimum over all pi with max(pi) / min(pi) <= bounds[1] / bounds[0], which is all that the
+      box says once the factor is free. The geometric mean of the offsets (one per group) is 1, or as near to 1 as
+      the box allows. A group without samples would go to infinity and drop out of the softmax: the others are
+      fitted in that limit, and it gets their geometric mean, that is, no offset.
+
+    Args:
+        logits: (N, C) held-out logits, array or CPU tensor.
+        labels: (N,) true classes, integers in 0..C-1.
+        groups: (C,) integers; classes with equal values share one offset. None: each class has its own.
+        bounds: least and largest offset, both positive.
+        solver: "nelder-mead" or "exact".
+
+    Raises:
+        ValueError: if an argument is malformed, not finite or out of range.
+    """
+    z, y, group = _checked(logits, labels, groups, solver)
+    low, high = bounds
+    if not 0 < low < high < np.inf:
+        raise ValueError(f"bounds is {bounds}; expected 0 < low < high < infinity: an offset enters as its logarithm")
+    fit = _nelder_mead_offsets if solver == "nelder-mead" else _exact_offsets
+    return fit(z, y, group, low, high)[group]
+
+
+def fit_thresholds(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    target: float,
+    class_counts: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    solver: str = "nelder-mead",
+) -> ThresholdFit:
+    """Return thresholds above which the predictions into each group of classes reach the target accuracy.
+
+    tau minimizes |A(tau) - target| over [0, 1], with A(tau) the weighted share of correct predictions among those
+    into the group with confidence > tau. A group that is accurate enough without a threshold gets 0 (Eq. 7, 25 and
+    26 of the paper's second version print this condition the other way round), and so does a rare one: its predictions
+    weigh at most a tenth of an even share, or its classes have fewer than 10 held-out samples (appendix C.2).
+
+    |A(tau) - target| is a step function: "nelder-mead" starts from 0.95 as published and can stop on a plateau;
+    "exact" tries every step and, of equally good thresholds, returns the smallest, which keeps the most samples.
+
+    Args:
+        logits: (N, C) held-out logits, already refined by the offsets, array or CPU tensor.
+        labels: (N,) true classes, integers in 0..C-1.
+        target: wanted accuracy, a share in [0, 1].
+        class_counts: (C,) training samples per class; a held-out sample weighs the largest count over that of its
+            class (appendix C.1). None: all weigh 1.
+        groups: (C,) integers; classes with equal values share one threshold. None: each class has its own.
+        solver: "nelder-mead" or "exact".
+
+    Raises:
+        ValueError: if an argument is malformed, not finite or out of range.
+    """
+    z, y, group = _checked(logits, labels, groups, solver)
+    if not 0 <= target <= 1:
+        raise ValueError(f"target is {target}; expected a share in [0, 1], such as 0.75")
+    number = group.max() + 1
+    weight = np.ones(y.size) if class_counts is None else _sample_weights(y, class_counts, z.shape[1])
+    predicted = z.argmax(axis=1)
+    correct = (predicted == y).astype(np.float64)
+    confidence = 1 / np.exp(z - z.max(axis=1, keepdims=True)).sum(axis=1)  # = max softmax
+    into = group[predicted]
+    total = TINY + np.bincount(into, weight, number)
+    accuracy = np.bincount(into, weight * correct, number) / total
+    rare = total <= FEWEST_SHARE * weight.sum() / number
+    rare |= np.bincount(group[y], minlength=number) < FEWEST_SAMPLES
+    order = np.lexsort((confidence, into))
+    edges = np.searchsorted(into[order], np.arange(number + 1))
+    tau = np.zeros(number)
+    for g in np.flatnonzero(~rare & (accuracy < target)):
+        mine = order[edges[g] : edges[g + 1]]
+        tau[g] = _threshold(confidence[mine], weight[mine], correct[mine], target, solver)
+    return ThresholdFit(tau[group], rare[group])
+
+
+def _nelder_mead_offsets(z: Floats, y: Ints, group: Ints, low: float, high: float, **options: int) -> Floats:
+    """The published search: G scales frozen at 1 by their bounds, then G offsets, from all ones. Returns pi (G,)."""
+    number = group.max() + 1
+    loss = _published_loss(z, y, group)
+    box = [(1.0, 1.0)] * number + [(low, high)] * number
+    start = np.clip(np.ones(2 * number), *np.transpose(box))  # SciPy would move it into the box too, and warn
+    search = {"method": "Nelder-Mead", "bounds": box, "tol": TOLERANCE, "options": options}
+    return minimize(lambda x: loss(x[number:]), start, **search).x[number:]
+
+
+def _published_loss(z: Floats, y: Ints, group: Ints) -> Callable[[Floats], float]:
+    """Return the published objective of pi (G,), at one matrix-vector product an evaluation.
+
+    It is the class-averaged cross-entropy divided by C once more, and the tolerance of the search is in its units.
+    """
+    classes = z.shape[1]
+    count = np.bincount(y, minlength=classes)
+    weight = 1 / count[y] / classes**2
+    shifted = z - z.max(axis=1, keepdims=True)
+    exp_z = np.exp(shifted) @ np.eye(group.max() + 1)[group]  # (N, G)
+    share = np.bincount(group, count > 0) / classes**2
+    constant = ABSENT_LOSS * np.mean(count == 0) - weight @ shifted[np.arange(y.size), y]
+
+    def loss(pi: Floats) -> float:
+        return weight @ np.log(exp_z @ (1 / pi)) + share @ np.log(pi) + constant
+
+    return loss
+
+
+def _exact_offsets(z: Floats, y: Ints, group: Ints, low: float, high: float) -> Floats:
+    """Minimize over log pi the loss of the groups that have samples. Returns pi (G,)."""
+    seen = np.unique(group[y])
+    kept = np.isin(group, seen)
+    z = z[:, kept]
+    exp_z = np.exp(z - z.max(axis=1, keepdims=True)) @ np.eye(group.max() + 1)[np.ix_(group[kept], seen)]
+    count = np.bincount(y)
+    weight = 1 / count[y] / np.count_nonzero(count)
+    u = np.zeros(group.max() + 1)
+    u[seen] = _newton(exp_z, weight, share=np.bincount(group[y], weight)[seen], reach=np.log(high / low))
+    u += max(0.0, np.log(low) - u.min()) - max(0.0, u.max() - np.log(high))
+    return np.clip(np.exp(u), low, high)  # only rounding is left to clip
+
+
+def _newton(exp_z: Floats, weight: Floats, share: Floats, reach: float) -> Floats:
+    """Minimize weight @ log(exp_z @ exp(-u)) + share @ u over u (G,) with max(u) - min(u) <= reach; mean(u) is 0.
+
+    Any such u, shifted, is in the box |u| <= reach / 2: this is projected Newton there, without the coordinates that
+    push against a side. exp_z is (N, G); weight (N,) and share (G,) each sum to 1.
+    """
+
+    def evaluate(u: Floats) -> tuple[float, Floats]:
+        terms = exp_z * np.exp(-u)
+        total = terms.sum(axis=1, keepdims=True)
+        return weight @ np.log(total[:, 0]) + share @ u, terms / total
+
+    half, slack = reach / 2, 1e-14  # slack: near the optimum rounding hides in the value what the slope still shows
+    u = np.zeros(share.size)
+    value, p = evaluate(u)
+    for _ in range(200):
+        mass = weight @ p
+        slope = share - mass
+        free = ~((u >= half) & (slope < 0) | (u <= -half) & (slope > 0))
+        steepest = np.abs(slope[free]).max(initial=0)
+        if steepest < 1e-13:
+            break
+        hessian = np.diag(mass + 1e-3 * steepest) - (p.T * weight) @ p  # damped: separable classes have no curvature
+        if free.all():
+            hessian += 1 / share.size  # along the free common factor there is none either, and no slope
+        step = np.zeros_like(u)
+        step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], slope[free])
+        step *= min(1, 2 / np.abs(step).max())  # the curvature changes by factors of e over distances of 1
+        for shrink in 0.5 ** np.arange(40):
+            trial = np.clip(u + shrink * step, -half, half)
+            new_value, new_p = evaluate(trial)
+            if new_value <= value + min(0, 1e-4 * slope @ (trial - u)) + slack:
+                break
+        if np.abs(trial - u).max() < 1e-11:
+            break
+        u, value, p = trial, new_value, new_p
+    return u - u.mean()
+
+
+def _threshold(confidence: Floats, weight: Floats, correct: Floats, target: float, solver: str) -> float:
+    """Minimize |A(th) - target| over th in [0, 1] for samples (n,) in the order of their confidence."""
+    kept, right = np.cumsum([weight[::-1], (weight * correct)[::-1]], axis=1)[:, ::-1]  # from each sample upwards
+    gaps = np.append(np.abs(right / (TINY + kept) - target), target)
+
+    def objective(th: Floats) -> Floats:
+        return gaps[np.searchsorted(confidence, th, side="right")]
+
+    if solver == "nelder-mead":
+        return minimize(objective, [0.95], method="Nelder-Mead", bounds=[(0.0, 1.0)], tol=TOLERANCE).x[0]
+    steps = np.append(0, confidence)  # the objective changes only here
+    return steps[np.argmin(objective(steps))]
+
+
+def _checked(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, solver: str) -> tuple[Floats, Ints, Ints]:
+    """Return logits (N, C), labels (N,) and the group of each class (C,), numbered from 0 in the order of values."""
+    z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    if z.ndim != 2 or z.shape[1] < 2:
+        raise ValueError(f"logits has shape {z.shape}; expected (N, C): a row per held-out sample, two or more classes")
+    samples, classes = z.shape
+    group = np.arange(classes) if groups is None else np.asarray(groups)
+    if samples == 0:
+        problem = "the held-out set is empty; hold out at least one labeled sample, better 10 per class"
+    elif y.shape != (samples,) or not np.issubdtype(y.dtype, np.integer):
+        problem = f"labels is {y.dtype} {y.shape}; expected integers ({samples},): a class index per row of logits"
+    elif y.min() < 0 or y.max() >= classes:
+        problem = f"labels span {y.min()}..{y.max()}; expected 0..{classes - 1}: are unlabeled samples among them?"
+    elif not np.isfinite(z).all():
+        bad = np.count_nonzero(~np.isfinite(z).all(axis=1))
+        problem = f"{bad} of {samples} rows of logits are NaN or infinite; expected finite ones: did training diverge?"
+    elif group.shape != (classes,) or not np.issubdtype(group.dtype, np.integer):
+        problem = f"groups is {group.dtype} {group.shape}; expected integers ({classes},): the group of every class"
+    elif solver not in SOLVERS:
+        problem = f"solver is {solver!r}; expected one of {SOLVERS}: choose one"
+    else:
+        return z, y.astype(np.intp), np.unique(group, return_inverse=True)[1]
+    raise ValueError(problem)
+
+
+def _sample_weights(y: Ints, class_counts: ArrayLike, classes: int) -> Floats:
+    counts = np.asarray(class_counts, dtype=np.float64)
+    if counts.shape != (classes,) or not np.isfinite(counts).all() or counts[y].min() <= 0:
+        raise ValueError(
+            f"class_counts is {counts}; expected ({classes},) finite numbers, positive for each class with held-out "
+            "samples: count the training part of the same split"
+        )
+    return counts.max() / counts[y]

@@ -1,0 +1,178 @@
+"""What a run leaves on disk: metrics.jsonl, checkpoint.pt, artifacts.h5 and record.json.
+
+Each is written aside, then renamed; metrics.jsonl grows by a line an evaluation.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import pickle
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+PACKAGES = ("seval", "torch", "torchvision", "numpy", "scipy", "h5py")
+
+
+class RunBusy(RuntimeError):
+    """Another living process trains this run."""
+
+
+class RecordError(ValueError):
+    """A file of a run that cannot be used."""
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is whole or absent, even where the disk is full or the process is killed."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Indented, in the order given; refuses what is not finite."""
+    replace(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict | None:
+    """The content, or None where there is no such file. Raises `RecordError` where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RecordError(f"{path} is damaged ({error}); delete it to do the run again from its checkpoint") from None
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Tensors, numbers and texts only, so that it loads without unpickling code."""
+    buffer = io.BytesIO()  # so that a full disk is an OSError of our own write
+    torch.save(state, buffer)
+    replace(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict:
+    """The saved state. Raises `RecordError` where the file is damaged."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+        raise RecordError(
+            f"{path} cannot be loaded ({str(error).splitlines()[0]}); delete it to start the run again"
+        ) from None
+
+
+def save_artifacts(path: Path, heads: Mapping[str, Mapping[str, np.ndarray]], attributes: Mapping[str, object]) -> None:
+    """One group a head, one data set an array."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", track_order=True) as file:
+        file.attrs.update(attributes)
+        for head, arrays in heads.items():
+            group = file.create_group(head)
+            for name, array in arrays.items():
+                group.create_dataset(name, data=array, track_times=False)
+    replace(path, buffer.getvalue())
+
+
+def load_artifacts(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """The inverse of `save_artifacts`."""
+    try:
+        with h5py.File(path) as file:
+            return {head: {name: data[()] for name, data in group.items()} for head, group in file.items()}
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error}); delete its folder and run the estimate again") from None
+
+
+def append_line(path: Path, line: dict) -> None:
+    """Add one evaluation to metrics.jsonl, durably."""
+    with path.open("a") as file:
+        file.write(json.dumps(line, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The evaluations so far; a last line that a kill cut short is left out."""
+    lines = []
+    with suppress(FileNotFoundError):
+        for text in path.read_text().splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                break
+    return lines
+
+
+def keep_lines(path: Path, count: int) -> list[dict]:
+    """Cut metrics.jsonl back to what the checkpoint knows, and return it."""
+    lines = read_lines(path)[:count]
+    if len(lines) < count:
+        raise RecordError(
+            f"{path} has {len(lines)} evaluations, but the checkpoint beside it knows {count}; "
+            "delete the folder to start the run again"
+        )
+    replace(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    return lines
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold a run's folder alone. The lock is the kernel's and dies with the process, so a dead claim is none.
+
+    Raises `RunBusy` where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "claim").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunBusy(f"{folder} is being trained by {file.read().strip() or 'another process'}") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
+
+
+def provenance(device: torch.device, root: Path) -> dict[str, object]:
+    """Where a number comes from: commit, image, package versions, device."""
+    cuda = device.type == "cuda"
+    return {
+        "commit": os.environ.get("SEVAL_REVISION") or _git(root, ["rev-parse", "HEAD"]),
+        "dirty": bool(_git(root, ["status", "--porcelain", "--untracked-files=no"])),
+        "image": os.environ.get("SEVAL_IMAGE"),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(root: Path, command: Sequence[str]) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

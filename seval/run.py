@@ -1,0 +1,187 @@
+"""A run: one configuration, its identity, its folder, the run it stands on, and its execution."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from seval import record
+from seval.build import Training, build
+from seval.config import Node, delta, settings, with_overrides
+from seval.data import long_tail, prepare
+from seval.evaluate import protocols
+from seval.policy.seval import published
+from seval.record import RunBusy
+from seval.train import evaluated, train
+
+__all__ = ["MissingPrerequisite", "Run", "RunBusy"]
+
+FORMAT = 1  # of identities: raised when a default changes in meaning, so that old records are not taken for new ones
+
+
+class MissingPrerequisite(ValueError):
+    """The run that this one stands on has no record yet."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"this run stands on run {run.id}, which has no record in {run.folder.parent}")
+        self.run = run
+
+
+class Run:
+    """One network trained with one algorithm. Two runs are the same exactly when their `id` is."""
+
+    def __init__(self, cfg: Node) -> None:
+        self.cfg = cfg
+        self.id = identity(cfg)
+        self.folder = Path(cfg.OUTPUT_DIR) / self.id
+
+    def prerequisite(self) -> Run | None:
+        """The run it stands on: the same configuration with the keys of PREREQUISITE changed."""
+        keys = self.cfg.PREREQUISITE
+        return Run(with_overrides(self.cfg, ["PREREQUISITE", [], *keys])) if keys else None
+
+    def chain(self) -> list[Run]:
+        """The runs to execute, in order, this one last."""
+        prerequisite = self.prerequisite()
+        return [*(prerequisite.chain() if prerequisite else []), self]
+
+    def record(self) -> dict | None:
+        """The finished record; its presence is what makes a run done."""
+        return record.read_json(self.folder / "record.json")
+
+    def progress(self) -> float | None:
+        """The share of steps done at the last evaluation; None where nothing was ever begun."""
+        if self.record():
+            return 1.0
+        if not (self.folder / "claim").exists():
+            return None
+        lines = record.read_lines(self.folder / "metrics.jsonl")
+        return lines[-1]["progress"] if lines else 0.0
+
+    @cached_property
+    def image_set(self) -> prepare.ImageSet:
+        """The prepared data set, checked."""
+        return prepare.read(prepare.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the data set's content."""
+        return hashlib.sha256(json.dumps(dict(self.image_set.sha256), sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def splits(self) -> long_tail.Splits:
+        """Which training images this run uses for what."""
+        return long_tail.split(self.image_set.train.labels, self.cfg)
+
+    def manifest(self) -> dict:
+        """Per-class counts and a SHA-256 of each split's indices."""
+        return long_tail.manifest(self.splits, self.image_set.train.labels)
+
+    def execute(self) -> dict:
+        """The record: read if the run is done, else trained, from its checkpoint if there is one.
+
+        Raises `MissingPrerequisite`, `RunBusy`, `ConfigError`, `DataError`, `RecordError` or `TrainingError`.
+        """
+        if done := self.record():
+            return done
+        with record.claim(self.folder):
+            if done := self.record():  # another process was faster
+                return done
+            artifacts, prerequisites = self.artifacts()
+            record.replace(self.folder / "config.yaml", self.cfg.dump(sort_keys=False).encode())
+            begun = time.monotonic()
+            training = self.build(artifacts)
+            history = train(training, self.folder, self.meta())
+            learned = {head.name: arrays for head in training.heads if (arrays := head.policy.artifact())}
+            if learned:
+                record.save_artifacts(
+                    self.folder / "artifacts.h5",
+                    learned,
+                    {"run": self.id, **{head.name: head.policy.text for head in training.heads}},
+                )
+            done = self.summarize(history, prerequisites, time.monotonic() - begun)
+            record.write_json(self.folder / "record.json", done)
+        return done
+
+    def build(self, artifacts: dict) -> Training:
+        """Its training state before the first step, on the configured device."""
+        runtime = self.cfg.RUNTIME
+        if runtime.THREADS:
+            torch.set_num_threads(runtime.THREADS)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        return build(self.cfg, self.image_set, self.splits, artifacts, device(self.cfg.GPU_ID))
+
+    def artifacts(self) -> tuple[dict, list[str]]:
+        """(arrays of each head, ids): what this run stands on. Raises `MissingPrerequisite`."""
+        if self.cfg.CURRICULUM:
+            return {name.lower(): published(self.cfg.CURRICULUM) for name in self.cfg.HEADS}, []
+        prerequisite = self.prerequisite()
+        if prerequisite is None:
+            return {}, []
+        if not prerequisite.record():
+            raise MissingPrerequisite(prerequisite)
+        return record.load_artifacts(prerequisite.folder / "artifacts.h5"), [run.id for run in prerequisite.chain()]
+
+    def evaluate(self) -> dict:
+        """Load the checkpoint and measure both networks once more, as at an evaluation. Raises `RecordError`."""
+        checkpoint = self.folder / "checkpoint.pt"
+        if not checkpoint.exists():
+            raise record.RecordError(
+                f"run {self.id} has no checkpoint in {self.folder}; leave --eval-only out to train it"
+            )
+        training = self.build(self.artifacts()[0])
+        state = record.load_checkpoint(checkpoint, training.mean.device)
+        training.load_state_dict(state)
+        return evaluated(training, state["step"], {}, refresh=False)
+
+    def meta(self) -> dict[str, str]:
+        """What a checkpoint must agree with to be this run's."""
+        return {"configuration": self.id, "data": self.fingerprint}
+
+    def summarize(self, history: list[dict], prerequisites: list[str], seconds: float) -> dict:
+        """The content of record.json."""
+        final = history[-1]["test"]["ema"]
+        spent = sum(line["seconds"] for line in history)
+        return {
+            "id": self.id,
+            "format": FORMAT,
+            "delta": delta(self.cfg),
+            "config": settings(self.cfg),
+            "results": protocols(history),
+            "per_class": {
+                offset: {key: values[key] for key in ("recall", "precision")} for offset, values in final.items()
+            },
+            "pseudo_labels": history[-1].get("quality"),
+            "splits": self.manifest(),
+            "data": self.fingerprint,
+            "prerequisites": prerequisites,
+            "evaluations": len(history),
+            "steps": history[-1]["step"],
+            "provenance": record.provenance(device(self.cfg.GPU_ID), Path(__file__).parents[1]),
+            "seconds": round(spent, 1),
+            "seconds_last_session": round(seconds, 1),
+        }
+
+
+def identity(cfg: Node) -> str:
+    """10 hexadecimal digits of what differs from the defaults. A published curriculum counts by its content."""
+    changed = delta(cfg)
+    if cfg.CURRICULUM:
+        arrays = published(cfg.CURRICULUM)
+        changed["CURRICULUM"] = hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
+    text = json.dumps({"format": FORMAT, **changed}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def device(gpu_id: int) -> torch.device:
+    """The CUDA device of that number, or the CPU for -1 and where there is none."""
+    if gpu_id >= 0 and torch.cuda.is_available():
+        if gpu_id >= torch.cuda.device_count():
+            raise ValueError(f"GPU_ID is {gpu_id}, but there are {torch.cuda.device_count()} GPUs, numbered from 0")
+        return torch.device("cuda", gpu_id)
+    return torch.device("cpu")

@@ -1,0 +1,313 @@
+"""The batched augmentation against Pillow, one image at a time."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from torch import Tensor
+
+from seval.data import augment
+
+NAMES = [
+    "autocontrast", "brightness", "color", "contrast", "equalize", "identity", "posterize",
+    "rotate", "sharpness", "shear_x", "shear_y", "solarize", "translate_x", "translate_y",
+]  # fmt: skip
+# The largest difference from Pillow, in gray levels, that each op is allowed.
+TOLERANCE = dict.fromkeys(NAMES, 0)
+SHAPES = [(3, 32, 32), (1, 32, 32), (3, 23, 17), (1, 17, 23), (1, 16, 16)]
+
+
+def affine(image: Image.Image, *matrix: float) -> Image.Image:
+    return image.transform(image.size, Image.Transform.AFFINE, matrix)
+
+
+PIL_OPS = {
+    "autocontrast": lambda image, m: ImageOps.autocontrast(image),
+    "brightness": lambda image, m: ImageEnhance.Brightness(image).enhance(m),
+    "color": lambda image, m: ImageEnhance.Color(image).enhance(m),
+    "contrast": lambda image, m: ImageEnhance.Contrast(image).enhance(m),
+    "equalize": lambda image, m: ImageOps.equalize(image),
+    "identity": lambda image, m: image,
+    "posterize": lambda image, m: ImageOps.posterize(image, int(m)),
+    "rotate": lambda image, m: image.rotate(m),
+    "sharpness": lambda image, m: ImageEnhance.Sharpness(image).enhance(m),
+    "shear_x": lambda image, m: affine(image, 1, m, 0, 0, 1, 0),
+    "shear_y": lambda image, m: affine(image, 1, 0, 0, m, 1, 0),
+    "solarize": lambda image, m: ImageOps.solarize(image, int(m)),
+    "translate_x": lambda image, m: affine(image, 1, 0, m, 0, 1, 0),
+    "translate_y": lambda image, m: affine(image, 1, 0, 0, 0, 1, m),
+}
+
+
+def pil_magnitude(name: str, level: int, sign: int, height: int, width: int) -> float:
+    """The published formulas, written out in floats."""
+    v = level / 10
+    formulas = {
+        "posterize": int(v * 4) + 4,
+        "rotate": sign * int(v * 30),
+        "shear_x": sign * v * 0.3,
+        "shear_y": sign * v * 0.3,
+        "solarize": 256 - int(v * 256),
+        "translate_x": sign * int(v * 0.3 * width),
+        "translate_y": sign * int(v * 0.3 * height),
+    }
+    if name in ("brightness", "color", "contrast", "sharpness"):
+        return v * 0.9 + 0.05
+    return formulas.get(name, 0)
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    return Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).contiguous().numpy())
+
+
+def from_pil(image: Image.Image) -> Tensor:
+    array = torch.from_numpy(np.array(image))
+    return array[None] if array.ndim == 2 else array.permute(2, 0, 1)
+
+
+def max_difference(images: Tensor, expected: list[Image.Image]) -> int:
+    assert images.dtype == torch.uint8
+    return (images.int() - torch.stack([from_pil(image) for image in expected]).int()).abs().max().item()
+
+
+def make_images(n: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
+    """Noise, smooth, low-contrast, few-valued, and constant images, in turn."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(n, *shape, generator=generator)
+    coarse = torch.rand(n, shape[0], 4, 4, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, shape[1:], mode="bicubic").clamp(0, 1)
+    base = torch.rand(n, shape[0], 1, 1, generator=generator)
+    kinds = [noise, smooth, base * 0.9 + noise * 0.1, (noise < base).float() * base, base.expand_as(noise)]
+    images = torch.stack(kinds)[torch.arange(n) % len(kinds), torch.arange(n)]
+    return (images * 255.999).byte()
+
+
+def spread_magnitudes(name: str, n: int, height: int, width: int) -> list[float]:
+    """Every magnitude that RandAugment can give an op, over and over, and for some ops values in between."""
+    generator = np.random.default_rng(1)
+    values = [pil_magnitude(name, level, sign, height, width) for level in range(1, 10) for sign in (-1, 1)]
+    if name in ("brightness", "color", "contrast", "sharpness"):
+        values += [0.0, 1.0, *generator.uniform(0, 1, 37)]
+    elif name == "rotate":
+        values += [0, 45, *generator.uniform(-90, 90, 37)]
+    elif name.startswith("shear"):
+        values += [0, *generator.uniform(-1, 1, 37)]
+    elif name.startswith("translate"):
+        values += list(range(-width - 1, width + 2))
+    elif name == "solarize":
+        values += list(range(257))
+    elif name == "posterize":
+        values += list(range(1, 9))
+    return [values[i % len(values)] for i in range(n)]
+
+
+def test_pool_is_the_published_one():
+    assert list(augment.OPS) == NAMES
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_op_equals_pillow(name, shape):
+    images = make_images(600, shape)
+    magnitudes = spread_magnitudes(name, len(images), *shape[1:])
+    before = images.clone()
+    actual = augment.OPS[name](images, torch.tensor(magnitudes, dtype=torch.float64))
+    expected = [PIL_OPS[name](to_pil(image), m) for image, m in zip(images, magnitudes, strict=True)]
+    assert max_difference(actual, expected) <= TOLERANCE[name]
+    assert torch.equal(images, before), "the op changed its input"
+    if name != "identity" and not (name == "color" and shape[0] == 1):
+        assert (actual != images).any(), "the op did nothing"
+
+
+def test_equalize_with_steps_larger_than_one():
+    images = torch.cat([make_images(50, (3, 64, 48)), make_images(50, (3, 64, 48), seed=1) // 2])
+    actual = augment.OPS["equalize"](images, torch.zeros(len(images)))
+    assert max_difference(actual, [ImageOps.equalize(to_pil(image)) for image in images]) == 0
+    assert (actual != images).float().mean() > 0.3
+
+
+@pytest.mark.parametrize("size", [(32, 32), (17, 23), (16, 16), (96, 64)])
+@pytest.mark.parametrize("name", NAMES)
+def test_magnitude_formulas(name, size):
+    for level in range(1, 10):
+        for sign in (-1, 1):
+            expected = pil_magnitude(name, level, sign, *size)
+            assert augment.magnitude(name, level, sign, size) == pytest.approx(expected, abs=1e-12)
+
+
+def pil_cutout(image: Image.Image, center: tuple[float, float], size: int) -> Image.Image:
+    left, top = (int(max(0, c - size / 2)) for c in center)
+    right, bottom = int(min(image.width, left + size)), int(min(image.height, top + size))
+    image = image.copy()
+    ImageDraw.Draw(image).rectangle((left, top, right, bottom), fill=127 if image.mode == "L" else (127, 127, 127))
+    return image
+
+
+@pytest.mark.parametrize("size", [16, 8, 5])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cutout_equals_rectangle(shape, size):
+    images = make_images(300, shape)
+    center = torch.rand(len(images), 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(shape[:0:-1])
+    center[:3] = torch.tensor([[0.0, 0.0], [shape[2] / 2, 0.0], [shape[2], shape[1]]])
+    expected = [pil_cutout(to_pil(image), c, size) for image, c in zip(images, center.tolist(), strict=True)]
+    assert max_difference(augment.cutout(images, center, size), expected) == 0
+
+
+def test_cutout_is_17_pixels_wide_inside_and_at_the_near_border():
+    images = torch.zeros(3, 1, 64, 64, dtype=torch.uint8)
+    holes = augment.cutout(images, torch.tensor([[32.0, 32.0], [0.0, 0.0], [63.9, 32.0]])) == 127
+    assert holes.sum(dim=(1, 2, 3)).tolist() == [17 * 17, 17 * 17, 9 * 17]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_flip_crop_equals_slow_loop(shape):
+    images = make_images(162, shape)
+    flip = torch.arange(len(images)) % 2 == 0
+    offset = torch.cartesian_prod(torch.arange(9), torch.arange(9)).repeat(2, 1)  # every offset, flipped and not
+    actual = augment.flip_crop(images, flip, offset)
+    for i, image in enumerate(images.numpy()):
+        image = image[:, :, ::-1] if flip[i] else image
+        x, y = offset[i].tolist()
+        padded = np.pad(image, ((0, 0), (4, 4), (4, 4)), mode="reflect")
+        np.testing.assert_array_equal(actual[i].numpy(), padded[:, y : y + shape[1], x : x + shape[2]])
+
+
+def test_weak_draws_flips_and_offsets_uniformly():
+    n = 8100
+    marker = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
+    marker[0, 0, 16, 12] = 255  # off center: at column 19 when flipped, and its ranges of columns do not mix at row 16
+    views = augment.weak(marker.expand(n, -1, -1, -1), torch.Generator().manual_seed(0))
+    hits = views.flatten(1).float().argmax(dim=1)
+    rows, columns = hits // 32 - 12, hits % 32  # column 12 lands on 8..16, column 19 on 15..23
+    assert rows.min() == 0 and rows.max() == 8
+    check_uniform(rows, 9)
+    counts = torch.bincount(columns, minlength=24)[8:].double()
+    expected = torch.full((16,), n / 18)
+    expected[7:9] *= 2
+    assert chi_square(counts, expected.double()) < critical(15)
+
+
+def chi_square(counts: Tensor, expected: Tensor) -> float:
+    return ((counts - expected) ** 2 / expected).sum().item()
+
+
+def critical(freedom: int) -> float:
+    """The 99.9 % quantile of chi-square, by the Wilson-Hilferty approximation."""
+    return freedom * (1 - 2 / (9 * freedom) + 3.09 * (2 / (9 * freedom)) ** 0.5) ** 3
+
+
+def check_uniform(values: Tensor, n: int) -> None:
+    counts = torch.bincount(values.flatten(), minlength=n).double()
+    assert len(counts) == n
+    assert chi_square(counts, torch.full_like(counts, values.numel() / n)) < critical(n - 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_draw_frequencies(seed):
+    op, applied, level, sign = augment.draw(20000, torch.Generator().manual_seed(seed))
+    assert op.shape == applied.shape == level.shape == sign.shape == (20000, 2)
+    assert set(level.unique().tolist()) == set(range(1, 10)) and set(sign.unique().tolist()) == {-1, 1}
+    check_uniform(op, 14)
+    check_uniform(applied.long(), 2)
+    check_uniform(level - 1, 9)
+    check_uniform((sign + 1) // 2, 2)
+    # Independent of each other: with replacement, both turns apart, and no two of the four linked.
+    check_uniform(op[:, 0] * 14 + op[:, 1], 14 * 14)
+    check_uniform(applied[:, 0] * 2 + applied[:, 1].long(), 4)
+    check_uniform(((op * 2 + applied) * 9 + level - 1) * 2 + (sign + 1) // 2, 14 * 2 * 9 * 2)
+
+
+def test_samples_are_drawn_independently():
+    """Copies of one image differ from each other, and neighbors share an op no more often than chance."""
+    image = make_images(2, (3, 32, 32))[1:].expand(64, -1, -1, -1)
+    for view in ("weak", "strong"):
+        views = augment.VIEWS[view](image, torch.Generator().manual_seed(0))
+        assert len(views.flatten(1).unique(dim=0)) > (40 if view == "weak" else 60)
+    op = augment.draw(20000, torch.Generator().manual_seed(0)).op[:, 0]
+    check_uniform(op[:-1] * 14 + op[1:], 14 * 14)
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    images = make_images(90, (3, 32, 32))
+    drawn = augment.draw(len(images), torch.Generator().manual_seed(0))
+    together = augment.apply(images, drawn)
+    alone = [augment.apply(images[i : i + 1], augment.Draw(*(part[i : i + 1] for part in drawn))) for i in range(90)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("view", ["weak", "strong"])
+def test_view_repeats_for_a_seed(view):
+    images = make_images(64, (1, 16, 16))
+    before = images.clone()
+    first, again, other = (augment.VIEWS[view](images, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(images, before) and first.dtype == torch.uint8 and first.shape == images.shape
+
+
+def test_eval_view_changes_nothing():
+    images = make_images(8, (3, 32, 32))
+    assert torch.equal(augment.VIEWS["eval"](images, torch.Generator()), images)
+
+
+def pil_rand_augment(image: Image.Image, ops, applied, levels, signs, center, cutout_size) -> Image.Image:
+    for op, use, level, sign in zip(ops, applied, levels, signs, strict=True):
+        if use:
+            image = PIL_OPS[NAMES[op]](image, pil_magnitude(NAMES[op], level, sign, image.height, image.width))
+    return pil_cutout(image, center, cutout_size)
+
+
+@pytest.mark.parametrize("num_ops, cutout_size", [(2, 16), (3, 8)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rand_augment_equals_pillow(shape, num_ops, cutout_size):
+    images = make_images(700, shape)
+    actual = augment.rand_augment(images, torch.Generator().manual_seed(3), num_ops, cutout_size)
+    generator = torch.Generator().manual_seed(3)
+    drawn = augment.draw(len(images), generator, num_ops)
+    center = torch.rand(len(images), 2, generator=generator) * torch.tensor(shape[:0:-1])
+    parameters = zip(*(part.tolist() for part in (*drawn, center)), strict=True)
+    expected = [pil_rand_augment(to_pil(image), *p, cutout_size) for image, p in zip(images, parameters, strict=True)]
+    assert max_difference(actual, expected) == 0
+
+
+def test_every_choice_of_every_op_equals_pillow():
+    """All 14 x 9 x 2 choices at both turns, so that no entry of the tables goes untested."""
+    op, level, sign = torch.cartesian_prod(torch.arange(14), torch.arange(1, 10), torch.tensor([-1, 1])).T
+    shuffled = torch.randperm(len(op), generator=torch.Generator().manual_seed(0))
+    op, level, sign = (torch.stack([part, part[shuffled]], dim=1) for part in (op, level, sign))
+    drawn = augment.Draw(op, torch.ones_like(op, dtype=torch.bool), level, sign)
+    for shape in SHAPES:
+        images = make_images(len(op), shape, seed=2)
+        expected = [to_pil(image) for image in images]
+        for turn in range(2):
+            choices = zip(op[:, turn].tolist(), level[:, turn].tolist(), sign[:, turn].tolist(), strict=True)
+            expected = [
+                PIL_OPS[NAMES[o]](image, pil_magnitude(NAMES[o], v, s, image.height, image.width))
+                for image, (o, v, s) in zip(expected, choices, strict=True)
+            ]
+        assert max_difference(augment.apply(images, drawn), expected) == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_cpu():
+    images, generator = make_images(512, (3, 32, 32)), torch.Generator().manual_seed(0)
+    drawn, center = augment.draw(len(images), generator), torch.rand(len(images), 2, generator=generator) * 32
+    expected = augment.cutout(augment.apply(images, drawn), center)
+    on_gpu = augment.apply(images.cuda(), augment.Draw(*(part.cuda() for part in drawn)))
+    assert torch.equal(augment.cutout(on_gpu, center.cuda()).cpu(), expected)
+    assert augment.strong(images.cuda(), torch.Generator("cuda").manual_seed(0)).shape == images.shape
+
+
+def test_strong_is_weak_then_rand_augment():
+    images = make_images(32, (3, 32, 32))
+    generator = torch.Generator().manual_seed(0)
+    expected = augment.rand_augment(augment.weak(images, generator), generator)
+    assert torch.equal(augment.strong(images, torch.Generator().manual_seed(0)), expected)
+
+
+def test_normalize():
+    images, mean, std = make_images(8, (3, 8, 8)), torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.3, 0.4])
+    expected = (images.numpy() / 255 - mean.numpy()[:, None, None]) / std.numpy()[:, None, None]
+    actual = augment.normalize(images, mean, std)
+    assert actual.dtype == torch.float32
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=1e-5)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+
+from seval.config import NOT_IDENTITY, ConfigError, defaults, delta, flatten, load, with_overrides
+from seval.run import Run, identity
+from tests.settings import ROOT
+
+SHIPPED = sorted(path for path in (ROOT / "configs").glob("*/*.yaml") if path.parent.name != "methods")
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_shipped_file_loads_and_names_its_data_set(file):
+    assert load(file).DATASET.NAME == file.parent.name
+
+
+def test_shipped_files_are_different_runs():
+    ids = [Run(load(file)).id for file in SHIPPED if file.stem != "dataset"]
+    assert len(ids) == len(set(ids))
+
+
+def test_files_inherit_in_order_and_the_command_line_wins(tmp_path):
+    (tmp_path / "a.yaml").write_text("SEED: 1\nSOLVER: {BASE_LR: 0.5, MOMENTUM: 0.5}")
+    (tmp_path / "b.yaml").write_text("SOLVER: {BASE_LR: 0.25}")
+    (tmp_path / "c.yaml").write_text("_BASE_: [a.yaml, b.yaml]\nSEED: 2")
+    cfg = load(tmp_path / "c.yaml", ["SOLVER.MOMENTUM", "0.75"])
+    assert (cfg.SEED, cfg.SOLVER.BASE_LR, cfg.SOLVER.MOMENTUM) == (2, 0.25, 0.75)
+    with pytest.raises(AttributeError):
+        cfg.SEED = 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["SOLVER.BASE_LRR", 1], ["SOLVER.BASE_LRR", "did you mean 'SOLVER.BASE_LR'"]),
+        (["DATASET.CIFAR10.NUM_LABELED_HAED", 500], ["did you mean 'DATASET.CIFAR10.NUM_LABELED_HEAD'"]),
+        (["SEED", "seven"], ["SEED", "'seven'", "int"]),
+        (["SOLVER.MAX_ITER", 1.5], ["SOLVER.MAX_ITER", "1.5", "int"]),
+        (["DATASET.REVERSE_UL_DISTRIBUTION", 1], ["bool"]),
+        (["SEED"], ["pairs"]),
+        (["SEED", -1], ["at least 0"]),
+        (["DATASET.CIFAR10.IMB_FACTOR_L", 0.01], ["0.01", "at least 1"]),
+        (["DATASET.CIFAR10.IMB_FACTOR_UL", "0.01"], ["REVERSE_UL_DISTRIBUTION"]),
+        (["DATASET.NAME", "cifar11"], ["cifar11", "cifar10"]),
+        (["MODEL.DEPTH", 27], ["6n + 4"]),
+        (["SOLVER.MAX_ITER", 750], ["multiple", "500"]),
+        (["PERIODS.EVAL", 0], ["positive"]),
+        (["ALGORITHM.NAME", "fixmach"], ["fixmatch"]),
+        (["HEADS.LINEAR.POLICY", "treshold(0.9)"], ["unknown rule 'treshold'", "did you mean 'threshold'", "one_hot"]),
+        (["HEADS.LINEAR.LABELED_LOSS", "focal"], ["unknown labeled loss 'focal'", "cross_entropy"]),
+    ],
+)
+def test_bad_input_says_what_to_do(overrides, words):
+    with pytest.raises(ConfigError) as error:
+        load((), overrides)
+    assert all(word in str(error.value) for word in words), error.value
+    assert "\n" not in str(error.value)
+
+
+def test_bad_files_say_what_to_do(tmp_path):
+    (tmp_path / "loop.yaml").write_text("_BASE_: loop.yaml")
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    (tmp_path / "broken.yaml").write_text("SEED: [1")
+    for name, word in (
+        ("loop", "includes itself"),
+        ("list", "keys and values"),
+        ("broken", "cannot read"),
+        ("absent", "that folder has broken.yaml"),
+    ):
+        with pytest.raises(ConfigError, match=word):
+            load(tmp_path / f"{name}.yaml")
+
+
+def test_identity_is_the_delta_without_what_cannot_matter():
+    base = load()
+    assert delta(base) == {}
+    for key in NOT_IDENTITY:
+        for leaf in (k for k in flatten(base) if k == key or k.startswith(key + ".")):
+            value = flatten(base)[leaf]
+            other = not value if isinstance(value, bool) else value + (1 if isinstance(value, int) else "x")
+            assert identity(load((), [leaf, other])) == identity(base), leaf
+    for overrides in (
+        ["SEED", 1],
+        ["SOLVER.PRECISION", "bfloat16"],
+        ["MEMO", "again"],
+        ["DATASET.CIFAR10.IMB_FACTOR_L", 50],
+    ):
+        assert identity(load((), overrides)) != identity(base), overrides
+
+
+def test_identity_ignores_spelling_and_other_data_sets():
+    spelled = [
+        identity(load((), ["HEADS.LINEAR.POLICY", text]))
+        for text in ("threshold(0.95) | one_hot", "threshold(tau=0.95)|one_hot()", "threshold | one_hot")
+    ]
+    assert len(set(spelled)) == 1
+    assert identity(load((), ["DATASET.CIFAR10.IMB_FACTOR_L", "100"])) == identity(load())
+    assert identity(load((), ["DATASET.TINY.IMB_FACTOR_L", 7])) == identity(load())
+
+
+def test_overrides_do_not_touch_the_original():
+    cfg = load((), ["SEED", 5])
+    assert with_overrides(cfg, ["SEED", 6]).SEED == 6 and cfg.SEED == 5 and defaults().SEED == 0
+
+
+def test_the_load_phase_stands_on_the_estimate_phase():
+    keys = ["DATASET.CIFAR10.NUM_LABELED_HEAD", 500, "SEED", 79]
+    estimate, replay = (
+        Run(load(ROOT / f"configs/cifar10/fixmatch_seval_{phase}.yaml", keys)) for phase in ("estim", "load")
+    )
+    assert [run.id for run in replay.chain()] == [estimate.id, replay.id]
+    assert estimate.chain() == [estimate]

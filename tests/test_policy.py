@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from seval.policy import RULES
+from seval.policy.base import Facts, HeldOut, Policy, PolicyError, PseudoLabels, canonical
+from seval.policy.refinement import divide
+
+C, N = 7, 200
+COUNTS = torch.tensor([400.0, 200, 100, 50, 25, 12, 6])
+#: One policy a rule, with settings that make it do something.
+SETTINGS = {
+    "logit_adjust": "logit_adjust(0.7)",
+    "one_hot": "one_hot",
+    "threshold": "threshold(0.6)",
+    "seval_refine": "seval_refine(decay=0.2)",
+    "seval_threshold": "seval_threshold(0.8, decay=0.2)",
+}
+
+
+def probs(seed: int = 0, n: int = N, scale: float = 2.0) -> torch.Tensor:
+    return (scale * torch.randn(n, C, generator=torch.Generator().manual_seed(seed))).softmax(1)
+
+
+def held_out(seed: int = 1, order: torch.Tensor | None = None) -> HeldOut:
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.multinomial(COUNTS, 600, replacement=True, generator=g)
+    logits = torch.randn(600, C, generator=g) + 2.0 * torch.nn.functional.one_hot(labels, C) + COUNTS.log()
+    found = HeldOut(logits.double().softmax(1), labels)
+    return found if order is None else HeldOut(found.probs[:, order], torch.argsort(order)[labels])
+
+
+def built(text: str, order: torch.Tensor | None = None, learned: bool = True) -> Policy:
+    """The policy, its classes permuted by `order`, after three refreshes."""
+    counts = COUNTS if order is None else COUNTS[order]
+    policy = Policy.parse(text, Facts(C, counts, 1000, num_held_out=600))
+    for i in range(3 if learned else 0):
+        policy.refresh(held_out(i, order), lambda: None, (i + 1) / 3)
+    return policy
+
+
+def test_every_rule_has_settings():
+    assert SETTINGS.keys() == RULES.keys()
+
+
+@pytest.mark.parametrize("text", SETTINGS.values())
+def test_rows_stay_on_the_simplex_and_one_of_two_changes(text):
+    before = PseudoLabels(probs(), torch.rand(N, generator=torch.Generator().manual_seed(3)))
+    after = built(text)(before, None).check()
+    changed = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert sum(changed) == 1
+
+
+@pytest.mark.parametrize("text", SETTINGS.values())
+def test_relabeling_the_classes_commutes(text):
+    order = torch.randperm(C, generator=torch.Generator().manual_seed(5))
+    plain = built(text)(PseudoLabels.of(probs()), None)
+    permuted = built(text, order)(PseudoLabels.of(probs()[:, order]), None)
+    assert torch.allclose(plain.probs[:, order], permuted.probs, atol=2e-4)
+    assert (plain.weight == permuted.weight).float().mean() > 0.99  # a fit may differ in its last digits
+
+
+@pytest.mark.parametrize("text", SETTINGS.values())
+def test_state_survives_saving(text):
+    trained, fresh = built(text), built(text, learned=False)
+    fresh.load_state_dict(torch.load(_saved(trained), weights_only=True))
+    for a, b in zip(trained(PseudoLabels.of(probs()), None), fresh(PseudoLabels.of(probs()), None), strict=True):
+        assert torch.equal(a, b)
+    assert all(np.array_equal(trained.artifact()[key], fresh.artifact()[key]) for key in trained.artifact())
+
+
+def _saved(policy: Policy):
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(policy.state_dict(), buffer)
+    buffer.seek(0)
+    return buffer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "threshold",
+        "logit_adjust(0.5) | threshold(0.9) | one_hot",
+        "seval_refine(decay=0.9, groups=3) | seval_threshold(0.8) | one_hot",
+    ],
+)
+def test_parse_of_canonical_is_the_identity(text):
+    assert canonical(canonical(text)) == canonical(text)
+    assert Policy.parse(text, Facts(C, COUNTS, 10, 10)).text == canonical(text)
+
+
+def test_a_chain_is_its_rules_one_after_the_other():
+    text = "logit_adjust(0.5) | threshold(0.5) | one_hot"
+    by_hand = PseudoLabels.of(probs())
+    for stage in text.split("|"):
+        by_hand = built(stage)(by_hand, None)
+    for a, b in zip(by_hand, built(text)(PseudoLabels.of(probs()), None), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "treshold(0.9)",
+            ["unknown rule 'treshold'", "in policy 'treshold(0.9)'", "did you mean 'threshold'", "one_hot"],
+        ),
+        ("threshold(0.9", ["cannot read", "threshold(0.9"]),
+        ("threshold(0.9) one_hot", ["cannot read"]),
+        ("threshold(__import__('os'))", ["cannot read"]),
+        ("threshold | ", ["cannot read"]),
+        ("threshold(0.9, 3)", ["too many", "tau"]),
+        ("threshold(tua=0.9)", ["unexpected keyword argument 'tua'", "tau"]),
+        ("one_hot(1)", ["no arguments"]),
+    ],
+)
+def test_bad_recipes_raise_with_the_right_words(text, words):
+    with pytest.raises(PolicyError) as error:
+        canonical(text)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    "text", ["threshold(1.5)", "seval_refine(decay=1.0)", "seval_refine(groups=8)", "seval_refine | seval_refine"]
+)
+def test_bad_values_raise(text):
+    policy = None
+    with pytest.raises(PolicyError):
+        policy = built(text)
+        policy.artifact()
+
+
+def test_threshold_and_one_hot_equal_a_slow_loop():
+    given = probs()
+    pseudo = built("threshold(0.6) | one_hot")(PseudoLabels.of(given), None)
+    for row, hard, weight in zip(given.numpy(), pseudo.probs.numpy(), pseudo.weight.numpy(), strict=True):
+        assert weight == (1.0 if max(row) >= np.float32(0.6) else 0.0)
+        assert [i for i, p in enumerate(hard) if p == 1.0] == [int(np.argmax(row))] and hard.sum() == 1.0
+
+
+def test_logit_adjustment_is_softmax_of_shifted_logits():
+    logits = 3 * torch.randn(N, C, generator=torch.Generator().manual_seed(0))
+    prior = (COUNTS / COUNTS.sum()).numpy()
+    got = built("logit_adjust(1.5)")(PseudoLabels.of(logits.softmax(1)), None).probs.numpy()
+    for z, q in zip(logits.numpy().astype(float), got, strict=True):
+        shifted = z - 1.5 * np.log(prior)
+        assert np.allclose(q, np.exp(shifted) / np.exp(shifted).sum(), atol=1e-5)
+
+
+def test_uniform_class_counts_leave_the_probabilities_bit_for_bit():
+    for text in ("logit_adjust(1.0)",):
+        policy = Policy.parse(text, Facts(C, torch.full((C,), 50.0), 10))
+        assert torch.allclose(policy(PseudoLabels.of(probs()), None).probs, probs(), atol=1e-7)
+    assert torch.equal(divide(probs(), torch.ones(C)), probs())
+
+
+def test_seval_before_its_first_refresh_is_fixmatch_bit_for_bit():
+    seval = built("seval_refine | seval_threshold | one_hot", learned=False)
+    fixmatch = built("threshold(0.95) | one_hot")
+    for scale in (2.0, 6.0, 20.0):
+        for a, b in zip(*(p(PseudoLabels.of(probs(scale=scale)), None) for p in (seval, fixmatch)), strict=True):
+            assert torch.equal(a, b)
