@@ -18,7 +18,7 @@ KEY VALUE pairs override the configuration file; seval/config.py has every key w
   python main.py --config-file configs/cifar10/fixmatch.yaml --dry-run
 
 A run that is done prints its record, one that was interrupted goes on from its checkpoint.
-Exit code: 0 done, 2 bad input, 3 training failed or the disk did, 4 another process trains this run.
+Exit code: 0 done, 2 bad input or a file that cannot be written, 3 training failed, 4 another process trains this run.
 """
 
 
@@ -49,8 +49,10 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(2, str(error))
     except RunBusy as error:
         return _fail(4, str(error))
-    except (OSError, TrainingError) as error:
-        return _fail(3, f"{error}; what was finished is kept, and the same command goes on from there")
+    except OSError as error:
+        return _fail(2, f"{error}; what was finished is kept, and the same command goes on from there")
+    except TrainingError as error:
+        return _fail(3, str(error))
     except KeyboardInterrupt:
         return _fail(130, "interrupted; the same command goes on from the last checkpoint")
 

@@ -33,7 +33,7 @@ class RecordError(ValueError):
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is whole or absent, even where the disk is full or the process is killed."""
+    """Write a file so that it is whole or as before, even where the disk is full or the process is killed."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with aside.open("wb") as file:
@@ -41,8 +41,14 @@ def replace(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> OSError:
+    return OSError(f"cannot write {path}: {error.strerror}")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -100,10 +106,13 @@ def load_artifacts(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 def append_line(path: Path, line: dict) -> None:
     """Add one evaluation to metrics.jsonl, durably."""
-    with path.open("a") as file:
-        file.write(json.dumps(line, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 
 import h5py
@@ -169,6 +170,19 @@ def test_damaged_data_is_one_clear_line_and_exit_code_2(tmp_path, capsys):
     (tmp_path / "tiny.h5").write_bytes(altered)
     code, _, err = run(capsys, *arguments)
     assert code == 2 and "tiny.h5" in err and len([line for line in err.splitlines() if line.startswith("error")]) == 1
+
+
+def test_a_disk_that_is_full_while_writing_a_checkpoint(tmp_path, capsys):
+    arguments = command("fixmatch", *SMALL, "OUTPUT_DIR", tmp_path, "PERIODS.CHECKPOINT", 3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # no file may grow beyond 100 kB
+    try:
+        code, _, err = run(capsys, *arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 2 and "cannot write" in err and "checkpoint.pt" in err and "the same command goes on" in err
+    assert len(err.strip().splitlines()) == 2  # the word about the CPU, and the error
+    assert run(capsys, *arguments)[0] == 0
 
 
 def test_the_authors_curriculum_is_replayed_from_the_command_line(tmp_path, capsys):
