@@ -1,0 +1,58 @@
+"""The demo as its user runs it, at a size of a minute: killed, called again, finished, called once more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.settings import ROOT, SMALL
+
+
+def table(folder: Path) -> Path:
+    """The demo table with the settings of the tests, in a folder of its own."""
+    content = yaml.safe_load((ROOT / "paper_tables/demo.yaml").read_text())
+    content["set"] = [*SMALL, "SOLVER.MAX_ITER", 30]
+    content["seeds"] = [0, 1]
+    folder.mkdir()
+    (folder / "small.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return folder / "small.yaml"
+
+
+def call(script: str, table: Path, *more: str, **options) -> subprocess.Popen:
+    command = [sys.executable, f"repro/{script}.py", "--table", str(table), "--output-dir", str(table.parent / "runs")]
+    return subprocess.Popen(
+        [*command, *more], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+
+
+def aggregated(path: Path) -> str:
+    assert call("aggregate", path, "--out", str(path.parent), "--strict").wait() == 0
+    return path.with_suffix(".csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_killed_demo_goes_on_and_ends_with_the_same_table(tmp_path):
+    whole, killed = table(tmp_path / "whole"), table(tmp_path / "killed")
+    assert call("submit", whole).wait() == 0
+    first = call("submit", killed, start_new_session=True)
+    runs = killed.parent / "runs"
+    while not list(runs.glob("*/record.json")) or len(list(runs.glob("*/metrics.jsonl"))) < 4:
+        assert first.poll() is None, first.stdout.read()
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    done = {path: path.stat().st_mtime_ns for path in runs.glob("*/record.json")}
+    assert 0 < len(done) < 10, "the kill must fall into the middle"
+    assert call("submit", killed).wait() == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done, "a finished run was done again"
+    assert aggregated(killed) == aggregated(whole)
+    third = call("submit", killed)
+    assert "nothing to do" in third.communicate()[0] and third.returncode == 0
+    shutil.rmtree(runs)
