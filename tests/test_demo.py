@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,33 +25,37 @@ def table(folder: Path) -> Path:
     return folder / "small.yaml"
 
 
-def call(script: str, table: Path, *more: str, **options) -> subprocess.Popen:
-    command = [sys.executable, f"repro/{script}.py", "--table", str(table), "--output-dir", str(table.parent / "runs")]
-    return subprocess.Popen(
-        [*command, *more], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
-    )
+def command(script: str, table: Path, *more: str) -> list[str]:
+    runs = str(table.parent / "runs")
+    return [sys.executable, f"repro/{script}.py", "--table", str(table), "--output-dir", runs, *more]
+
+
+def call(script: str, table: Path, *more: str) -> str:
+    done = subprocess.run(command(script, table, *more), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def aggregated(path: Path) -> str:
-    assert call("aggregate", path, "--out", str(path.parent), "--strict").wait() == 0
+    call("aggregate", path, "--out", str(path.parent), "--strict")
     return path.with_suffix(".csv").read_text()
 
 
 @pytest.mark.slow
 def test_a_killed_demo_goes_on_and_ends_with_the_same_table(tmp_path):
     whole, killed = table(tmp_path / "whole"), table(tmp_path / "killed")
-    assert call("submit", whole).wait() == 0
-    first = call("submit", killed, start_new_session=True)
+    call("submit", whole)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    first = subprocess.Popen(command("submit", killed), cwd=ROOT, start_new_session=True, **quiet)
     runs = killed.parent / "runs"
     while not list(runs.glob("*/record.json")) or len(list(runs.glob("*/metrics.jsonl"))) < 4:
-        assert first.poll() is None, first.stdout.read()
+        assert first.poll() is None
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
     done = {path: path.stat().st_mtime_ns for path in runs.glob("*/record.json")}
     assert 0 < len(done) < 10, "the kill must fall into the middle"
-    assert call("submit", killed).wait() == 0
+    call("submit", killed)
     assert {path: path.stat().st_mtime_ns for path in done} == done, "a finished run was done again"
     assert aggregated(killed) == aggregated(whole)
-    third = call("submit", killed)
-    assert "nothing to do" in third.communicate()[0] and third.returncode == 0
-    shutil.rmtree(runs)
+    assert "nothing to do" in call("submit", killed)
