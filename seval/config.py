@@ -41,11 +41,19 @@ _C.DATASET.ROOT = "data"  # folder of the prepared HDF5 files (or the environmen
 _C.DATASET.NUM_VALID = 5000  # balanced validation images in all, taken off the training set first
 _C.DATASET.HELD_OUT = "none"  # what a learning rule fits on: none, labeled (part of the labels), valid
 _C.DATASET.HELD_OUT_PORTION = 0.5  # of every class's labels, where HELD_OUT is labeled
+_C.DATASET.HELD_OUT_PER_CLASS = 0  # so many labels of every class instead of a portion; 0 is the portion
 _C.DATASET.REVERSE_UL_DISTRIBUTION = False  # the last class is the most frequent unlabeled one
 _C.DATASET.NUM_TEST = 0  # use the first so many test images of every class; 0 is all
 _C.DATASET.PADDING = 4  # weak view: reflected pixels on each side before the random crop
 _C.DATASET.CUTOUT = 16  # strong view: side of the gray square, in pixels whatever the image size
+_C.DATASET.PROTOCOL = "seval"  # which images make the splits: seval, usb, acr; seval/data/long_tail.py compares them
 _C.DATASET.CIFAR10 = _long_tail(1500, 3000, 100.0)
+_C.DATASET.CIFAR100 = _long_tail(150, 300, 10.0)
+_C.DATASET.STL10 = Node({"NUM_LABELED_HEAD": 450, "IMB_FACTOR_L": 10.0})  # all of its own unlabeled images are used
+_C.DATASET.AVES = Node({"UL_SOURCE": "in"})  # unlabeled images of Semi-Aves: in (its 200 classes), all (others too)
+_C.DATASET.IMAGENET = Node()  # Small-ImageNet-127, of 32 or 64 pixels
+_C.DATASET.IMAGENET.LABELED = "batch_1"  # labels: batch_1 (of the published files), random (a tenth of each class)
+_C.DATASET.IMAGENET.TEST = "imbalanced"  # test images: imbalanced (all, as they are), balanced (as many of each class)
 _C.DATASET.FASHION_MNIST = _long_tail(1500, 3000, 100.0)
 _C.DATASET.TINY = _long_tail(1500, 3000, 100.0)
 
@@ -93,9 +101,24 @@ _C.RUNTIME.TENSORBOARD = True  # write TensorBoard scalars beside metrics.jsonl
 
 #: What by definition cannot change a result, and so never enters a run's identity.
 NOT_IDENTITY = ("OUTPUT_DIR", "GPU_ID", "RUNTIME", "DATASET.ROOT", "PERIODS.CHECKPOINT")
-#: Published spellings of values, accepted and made one.
-_ALIASES = {"Supervised": "supervised", "FixMatch": "fixmatch", "SGD": "sgd", "Adam": "adam", "WRN": "wide_resnet"}
+#: The node of a data set in DATASET, where it is not the set's name.
+_NODES = {"semi_aves": "AVES", "small_imagenet127": "IMAGENET", "small_imagenet127_64": "IMAGENET"}
+#: Published spellings of these choices, accepted and made one.
+_ALIASES = {
+    "Supervised": "supervised",
+    "FixMatch": "fixmatch",
+    "SGD": "sgd",
+    "Adam": "adam",
+    "WRN": "wide_resnet",
+    "aves": "semi_aves",
+    "imagenet": "small_imagenet127",
+}
 _CHOICES = {
+    "DATASET.NAME": ("cifar10", "cifar100", "stl10", *_NODES, "fashion_mnist", "tiny"),
+    "DATASET.PROTOCOL": ("seval", "usb", "acr"),
+    "DATASET.AVES.UL_SOURCE": ("in", "all"),
+    "DATASET.IMAGENET.LABELED": ("batch_1", "random"),
+    "DATASET.IMAGENET.TEST": ("imbalanced", "balanced"),
     "ALGORITHM.NAME": ("supervised", "fixmatch"),
     "MODEL.NAME": ("wide_resnet",),
     "DATASET.HELD_OUT": ("none", "labeled", "valid"),
@@ -160,7 +183,7 @@ def flatten(cfg: Node, prefix: str = "") -> dict[str, object]:
 def settings(cfg: Node) -> dict[str, object]:
     """Every key that can change the result: all but NOT_IDENTITY and the long tails of other data sets."""
     datasets = [f"DATASET.{key}." for key, value in cfg.DATASET.items() if isinstance(value, Node)]
-    foreign = tuple(prefix for prefix in datasets if prefix != f"DATASET.{cfg.DATASET.NAME.upper()}.")
+    foreign = tuple(prefix for prefix in datasets if prefix != f"DATASET.{node_of(cfg.DATASET.NAME)}.")
     return {
         key: value
         for key, value in flatten(cfg).items()
@@ -174,9 +197,14 @@ def delta(cfg: Node) -> dict[str, object]:
     return {key: value for key, value in settings(cfg).items() if value != standard[key]}
 
 
-def long_tail_of(cfg: Node) -> Node:
-    """The long-tail node of the configured data set."""
-    return cfg.DATASET[cfg.DATASET.NAME.upper()]
+def node_of(name: str) -> str:
+    """The key in DATASET of a data set's own node."""
+    return _NODES.get(name, name.upper())
+
+
+def own_node(cfg: Node) -> Node:
+    """The configured data set's own node in DATASET."""
+    return cfg.DATASET[node_of(cfg.DATASET.NAME)]
 
 
 def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object, str]]:
@@ -232,7 +260,7 @@ def _coerce(key: str, value: object, default: object, where: str) -> object:
             pass
     if isinstance(value, tuple):
         value = list(value)
-    if isinstance(value, str):
+    if isinstance(value, str) and key in _CHOICES:
         value = _ALIASES.get(value, value)
     if isinstance(default, float) and type(value) is int:
         value = float(value)
@@ -289,6 +317,3 @@ def _check(cfg: Node) -> None:
         raise ConfigError(f"MODEL.EMA_DECAY is {cfg.MODEL.EMA_DECAY:g}, but must be at least 0 and below 1")
     if (cfg.MODEL.DEPTH - 4) % 6 or cfg.MODEL.DEPTH < 10:
         raise ConfigError(f"MODEL.DEPTH is {cfg.MODEL.DEPTH}, but a wide ResNet has 6n + 4 layers: 10, 16, 22, 28, ...")
-    if not isinstance(cfg.DATASET.get(cfg.DATASET.NAME.upper()), Node):
-        known = [key.lower() for key, value in cfg.DATASET.items() if isinstance(value, Node)]
-        raise ConfigError(f"DATASET.NAME is {cfg.DATASET.NAME!r}, but must be one of {', '.join(known)}")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from seval.config import NOT_IDENTITY, ConfigError, defaults, delta, flatten, load, with_overrides
+from seval.config import NOT_IDENTITY, ConfigError, defaults, delta, flatten, load, own_node, with_overrides
 from seval.run import Run, identity
 from tests.settings import ROOT
 
@@ -96,6 +96,14 @@ def test_identity_ignores_spelling_and_other_data_sets():
     assert len(set(spelled)) == 1
     assert identity(load((), ["DATASET.CIFAR10.IMB_FACTOR_L", "100"])) == identity(load())
     assert identity(load((), ["DATASET.TINY.IMB_FACTOR_L", 7])) == identity(load())
+
+
+def test_published_names_are_accepted_and_own_nodes_found():
+    assert load((), ["DATASET.NAME", "aves"]).DATASET.NAME == "semi_aves"
+    assert own_node(load((), ["DATASET.NAME", "imagenet"])).LABELED == "batch_1"
+    assert load((), ["MEMO", "SGD"]).MEMO == "SGD"
+    one, other = (load((), ["DATASET.NAME", "semi_aves", "DATASET.AVES.UL_SOURCE", source]) for source in ("in", "all"))
+    assert identity(one) != identity(other)
 
 
 def test_overrides_do_not_touch_the_original():

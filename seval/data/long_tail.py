@@ -1,22 +1,31 @@
-"""Which training images a seed makes labeled, unlabeled, held out and validation: pure index arithmetic.
+"""Which images a run is given, as pure index arithmetic: long tails, hold-outs, and the protocols of the field.
 
-The procedure and the order of its random draws are the published ones, so equal seeds give equal indices.
+`DATASET.PROTOCOL` names the published code whose splits of CIFAR-like sets are drawn, index by index:
+
+    seval   balanced validation images are taken off first; then a pool of labels and one without, each thinned to its
+            long tail. A step draws from a stream of its own, fresh from the seed.
+    usb     no validation; each class is shuffled, by one stream of the seed, and gives its labeled, then its unlabeled
+            images. Where an imbalance ratio is 1, the head count is the total over the classes.
+    acr     no validation and no shuffling, so no seed: the first images of each class in file order are labeled, and
+            they are among the unlabeled ones too.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from yacs.config import CfgNode as Node
 
-from seval.config import ConfigError, long_tail_of
+from seval.config import ConfigError, Node, node_of, own_node
 
 
 class Splits(NamedTuple):
-    """Disjoint int64 index arrays into the training images."""
+    """Indices int64 into the training images; disjoint, but for the unlabeled ones of protocol acr.
+
+    `unlabeled` are indices into the set's own unlabeled images where it has such.
+    """
 
     labeled: np.ndarray
     unlabeled: np.ndarray
@@ -33,58 +42,153 @@ def class_counts(head: int, factor: float, num_classes: int, reverse: bool = Fal
     return counts[::-1] if reverse else counts
 
 
-def split(labels: np.ndarray, cfg: Node) -> Splits:
+def split(
+    labels: np.ndarray, cfg: Node, *, pool: np.ndarray | None = None, batch: np.ndarray | None = None
+) -> Splits:
     """The splits of `cfg.SEED` over training `labels` (N,).
 
-    Every step draws from a fresh stream of the seed, as published.
-    Raises `ConfigError` where a class has too few images for what is asked of it.
+    pool (M,) bool are the images of a set's own unlabeled part, true where they are of the training classes; batch
+    (N,) numbers the published files that images came in. Raises `ConfigError` where a class has too few images.
     """
-    labels, tail, dataset = np.asarray(labels), long_tail_of(cfg), cfg.DATASET
-    num_classes, seed = int(labels.max()) + 1, cfg.SEED
-    classes, reverse = range(num_classes), dataset.REVERSE_UL_DISTRIBUTION
-    labeled_counts = class_counts(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes)
-    unlabeled_counts = class_counts(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes, reverse)
-    _check_room(labels, cfg, labeled_counts, unlabeled_counts)
-
-    train, valid = np.arange(len(labels)), _join([])
-    if dataset.NUM_VALID > 0:
-        per_class = dataset.NUM_VALID // num_classes
-        members = _shuffled(labels, train, classes, seed)
-        train, valid = _join(m[per_class:] for m in members), _join(m[:per_class] for m in members)
-
-    members, head = _shuffled(labels, train, classes, seed), tail.NUM_LABELED_HEAD
-    labeled = _join(m[:head] for m in members)
-    unlabeled = _join(m[head : head + tail.NUM_UNLABELED_HEAD] for m in members)
-
-    if tail.IMB_FACTOR_L > 1:
-        labeled = _thin(labels, labeled, classes, labeled_counts, seed)
-    held_out = _join([])
-    if dataset.HELD_OUT == "labeled":
-        labeled, held_out = _hold_out(labels, labeled, num_classes, dataset.HELD_OUT_PORTION)
-    elif dataset.HELD_OUT == "valid":
+    labels = np.asarray(labels)
+    if pool is not None:
+        labeled, unlabeled, valid = _with_own_pool(labels, cfg, np.asarray(pool))
+    elif batch is not None:
+        labeled, unlabeled, valid = _by_batch(labels, cfg, np.asarray(batch))
+    else:
+        labeled, unlabeled, valid = {"seval": _seval, "usb": _usb, "acr": _acr}[cfg.DATASET.PROTOCOL](labels, cfg)
+    held_out = _none()
+    if cfg.DATASET.HELD_OUT == "labeled":
+        labeled, held_out = _hold_out(labels, labeled, cfg)
+    elif cfg.DATASET.HELD_OUT == "valid":
         if not len(valid):
             raise ConfigError(
-                f"DATASET.HELD_OUT is valid, but DATASET.NUM_VALID {dataset.NUM_VALID} leaves no "
-                f"validation images; set it to at least {num_classes}, or DATASET.HELD_OUT to labeled"
+                f"DATASET.HELD_OUT is valid, but there are no validation images (DATASET.NUM_VALID "
+                f"{cfg.DATASET.NUM_VALID}, DATASET.PROTOCOL {cfg.DATASET.PROTOCOL}); set it to labeled"
             )
         held_out, valid = valid, held_out
-    if tail.IMB_FACTOR_UL > 1:
-        order = slice(None, None, -1 if reverse else 1)  # the most frequent class is drawn first
-        unlabeled = _thin(labels, unlabeled, classes[order], unlabeled_counts[order], seed)
     return Splits(labeled, unlabeled, held_out, valid)
 
 
-def manifest(splits: Splits, labels: np.ndarray) -> dict[str, dict[str, object]]:
-    """By split: images of every class, and the SHA-256 of its indices as little-endian int64. Fit for JSON."""
-    labels = np.asarray(labels)
-    num_classes = int(labels.max()) + 1
-    return {
-        name: {
-            "class_counts": np.bincount(labels[indices], minlength=num_classes).tolist(),
+def manifest(splits: Splits, labels: np.ndarray, pool_labels: np.ndarray | None = None) -> dict[str, dict[str, object]]:
+    """By split: images of every class, and the SHA-256 of its indices as little-endian int64. Fit for JSON.
+
+    Images of unknown class are counted under `unknown`.
+    """
+    num_classes = int(np.max(labels)) + 1
+    described = {}
+    for name, indices in splits._asdict().items():
+        of = np.asarray(pool_labels if name == "unlabeled" and pool_labels is not None else labels)[indices]
+        described[name] = {
+            "class_counts": np.bincount(of[of >= 0], minlength=num_classes).tolist(),
+            "unknown": int(np.count_nonzero(of < 0)),
             "sha256": hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest(),
         }
-        for name, indices in splits._asdict().items()
-    }
+    return described
+
+
+def _seval(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    tail, classes, seed = own_node(cfg), range(int(labels.max()) + 1), cfg.SEED
+    reverse = cfg.DATASET.REVERSE_UL_DISTRIBUTION
+    labeled_counts = class_counts(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, len(classes))
+    unlabeled_counts = class_counts(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, len(classes), reverse)
+    # the labeled pool is set aside whole, however few of it are kept
+    pools = [tail.NUM_LABELED_HEAD if m else n for n, m in zip(labeled_counts, unlabeled_counts, strict=True)]
+    _check_room(labels, cfg, labeled_counts, pools, unlabeled_counts)
+    train, valid = _validation(labels, cfg)
+    members, head = _shuffled(labels, train, classes, seed), tail.NUM_LABELED_HEAD
+    labeled = _join(m[:head] for m in members)
+    unlabeled = _join(m[head : head + tail.NUM_UNLABELED_HEAD] for m in members)
+    if tail.IMB_FACTOR_L > 1:
+        labeled = _thin(labels, labeled, classes, labeled_counts, seed)
+    if tail.IMB_FACTOR_UL > 1:
+        order = slice(None, None, -1 if reverse else 1)  # the most frequent class is drawn first
+        unlabeled = _thin(labels, unlabeled, classes[order], unlabeled_counts[order], seed)
+    return labeled, unlabeled, valid
+
+
+def _usb(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    tail, num_classes = own_node(cfg), int(labels.max()) + 1
+    n = _totals_or_tail(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes)
+    m = _totals_or_tail(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes)
+    m = m[::-1] if cfg.DATASET.REVERSE_UL_DISTRIBUTION else m
+    _check_room(labels, cfg, n, n, m)
+    members = _shuffled(labels, np.arange(len(labels)), range(num_classes), cfg.SEED)
+    labeled = _join(i[:k] for i, k in zip(members, n, strict=True))
+    return labeled, _join(i[k : k + u] for i, k, u in zip(members, n, m, strict=True)), _none()
+
+
+def _acr(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    tail, num_classes = own_node(cfg), int(labels.max()) + 1
+    n = _by_powers(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes)
+    m = _by_powers(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes)
+    m = m[::-1] if cfg.DATASET.REVERSE_UL_DISTRIBUTION else m
+    _check_room(labels, cfg, n, n, m)
+    members = [np.flatnonzero(labels == c) for c in range(num_classes)]
+    labeled = _join(i[:k] for i, k in zip(members, n, strict=True))
+    return labeled, _join(i[: k + u] for i, k, u in zip(members, n, m, strict=True)), _none()
+
+
+def _with_own_pool(labels: np.ndarray, cfg: Node, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """STL-10, with a long tail of labels beside its unlabeled images; Semi-Aves, whose labels are all used."""
+    name, own = node_of(cfg.DATASET.NAME), own_node(cfg)
+    if name == "AVES":
+        return np.arange(len(labels)), np.flatnonzero(pool | (own.UL_SOURCE == "all")), _none()
+    classes = range(int(labels.max()) + 1)
+    counts = class_counts(own.NUM_LABELED_HEAD, own.IMB_FACTOR_L, len(classes))
+    _check_room(labels, cfg, counts, counts, [0] * len(classes))
+    train, valid = (np.arange(len(labels)), _none()) if cfg.DATASET.PROTOCOL == "acr" else _validation(labels, cfg)
+    if cfg.DATASET.PROTOCOL == "seval":
+        labeled = _thin(labels, train, classes, counts, cfg.SEED) if own.IMB_FACTOR_L > 1 else train
+    else:
+        labeled = _join(train[labels[train] == c][:n] for c, n in zip(classes, counts, strict=True))
+    return labeled, np.arange(len(pool)), valid
+
+
+def _by_batch(labels: np.ndarray, cfg: Node, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Small-ImageNet-127: the labels of the first published file, or a tenth of each class at random."""
+    if cfg.DATASET.IMAGENET.LABELED == "batch_1":
+        chosen = batch == 1
+    else:
+        chosen = np.zeros(len(labels), bool)
+        for members in _shuffled(labels, np.arange(len(labels)), range(int(labels.max()) + 1), cfg.SEED):
+            chosen[members[: round(len(members) / 10)]] = True
+    return np.flatnonzero(chosen), np.flatnonzero(~chosen), _none()
+
+
+def _validation(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:
+    """(training, validation) indices, class after class in the order of a shuffle."""
+    everything, num_classes = np.arange(len(labels)), int(labels.max()) + 1
+    per_class = cfg.DATASET.NUM_VALID // num_classes
+    if cfg.DATASET.NUM_VALID <= 0:
+        return everything, _none()
+    members = _shuffled(labels, everything, range(num_classes), cfg.SEED)
+    return _join(m[per_class:] for m in members), _join(m[:per_class] for m in members)
+
+
+def _hold_out(labels: np.ndarray, labeled: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:
+    """(kept, held out): int(n * portion) of each class, or as many of each.
+
+    As published: a long tail comes class by class in random order, so the first ones are taken; Semi-Aves shuffles
+    each class; where as many are taken of each class, all images are shuffled at once.
+    """
+    dataset, classes = cfg.DATASET, range(int(labels.max()) + 1)
+    if dataset.HELD_OUT_PER_CLASS:
+        order = np.random.RandomState(cfg.SEED).permutation(labeled)
+        members = [order[labels[order] == c] for c in classes]
+    elif node_of(dataset.NAME) == "AVES":
+        members = _shuffled(labels, labeled, classes, cfg.SEED)
+    else:
+        members = [labeled[labels[labeled] == c] for c in classes]
+    counts = [dataset.HELD_OUT_PER_CLASS or int(len(m) * dataset.HELD_OUT_PORTION) for m in members]
+    for c, (m, count) in enumerate(zip(members, counts, strict=True)):
+        if len(m) <= count:
+            raise ConfigError(
+                f"holding {count} labels of class {c} out leaves none of its {len(m)}; "
+                "lower DATASET.HELD_OUT_PER_CLASS or set DATASET.HELD_OUT_PORTION"
+            )
+    pairs = list(zip(members, counts, strict=True))
+    return _join(m[count:] for m, count in pairs), _join(m[:count] for m, count in pairs)
 
 
 def _shuffled(labels: np.ndarray, indices: np.ndarray, classes: Iterable[int], seed: int) -> list[np.ndarray]:
@@ -96,43 +200,38 @@ def _shuffled(labels: np.ndarray, indices: np.ndarray, classes: Iterable[int], s
     return members
 
 
-def _thin(labels: np.ndarray, indices: np.ndarray, classes: Iterable[int], counts: list[int], seed: int) -> np.ndarray:
+def _thin(
+    labels: np.ndarray, indices: np.ndarray, classes: Iterable[int], counts: Sequence[int], seed: int
+) -> np.ndarray:
     """The first `counts[rank]` of the shuffled members of `classes[rank]`, class after class."""
     members = _shuffled(labels, indices, classes, seed)
     return _join(m[:count] for m, count in zip(members, counts, strict=True))
 
 
-def _hold_out(
-    labels: np.ndarray, indices: np.ndarray, num_classes: int, portion: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out): the first int(n * portion) of each class are held out; their order is random already."""
-    kept, held_out = [], []
-    for c in range(num_classes):
-        members = indices[labels[indices] == c]
-        count = int(len(members) * portion)  # below len(members), as portion is below 1 and no class is empty
-        held_out.append(members[:count])
-        kept.append(members[count:])
-    return _join(kept), _join(held_out)
+def _by_powers(head: int, factor: float, num_classes: int) -> list[int]:
+    """The long tail as USB and ACR compute it; it can differ from `class_counts` by an image."""
+    mu = np.power(1 / factor, 1 / (num_classes - 1))
+    return [int(head * np.power(mu, k)) for k in range(num_classes - 1)] + [int(head / factor)]
 
 
-def _check_room(labels: np.ndarray, cfg: Node, labeled: list[int], unlabeled: list[int]) -> None:
+def _totals_or_tail(head: int, factor: float, num_classes: int) -> list[int]:
+    return [head // num_classes] * num_classes if factor == 1 else _by_powers(head, factor, num_classes)
+
+
+def _check_room(labels: np.ndarray, cfg: Node, labeled: list[int], pools: list[int], unlabeled: list[int]) -> None:
     """Every class must have a label, and images for all that is asked of it; where not, raise `ConfigError`."""
-    name, tail = f"DATASET.{cfg.DATASET.NAME.upper()}", long_tail_of(cfg)
-    for key, given in (
-        ("DATASET.NUM_VALID", cfg.DATASET.NUM_VALID),
-        (f"{name}.NUM_LABELED_HEAD", tail.NUM_LABELED_HEAD),
-        (f"{name}.NUM_UNLABELED_HEAD", tail.NUM_UNLABELED_HEAD),
-    ):
+    name, own = f"DATASET.{node_of(cfg.DATASET.NAME)}", own_node(cfg)
+    keys = {"DATASET.NUM_VALID": cfg.DATASET.NUM_VALID} | {f"{name}.{k}": v for k, v in own.items() if "NUM_" in k}
+    for key, given in keys.items():
         if given < 0:
             raise ConfigError(f"{key} is {given}, but must not be negative")
-    valid = cfg.DATASET.NUM_VALID // len(labeled)
-    for c, (has, n, m) in enumerate(zip(np.bincount(labels), labeled, unlabeled, strict=True)):
+    valid = cfg.DATASET.NUM_VALID // len(labeled) if cfg.DATASET.PROTOCOL == "seval" else 0
+    for c, (has, n, pool, m) in enumerate(zip(np.bincount(labels), labeled, pools, unlabeled, strict=True)):
         if not n:
             raise ConfigError(
-                f"class {c} gets no labels; raise {name}.NUM_LABELED_HEAD ({tail.NUM_LABELED_HEAD}) "
-                f"or lower {name}.IMB_FACTOR_L ({tail.IMB_FACTOR_L:g})"
+                f"class {c} gets no labels; raise {name}.NUM_LABELED_HEAD ({own.NUM_LABELED_HEAD}) "
+                f"or lower {name}.IMB_FACTOR_L ({own.IMB_FACTOR_L:g})"
             )
-        pool = tail.NUM_LABELED_HEAD if m else n  # the labeled pool is set aside whole, however few of it are kept
         if has < valid + pool + m:
             raise ConfigError(
                 f"class {c} has {has} training images, but {valid} for validation, {pool} for labels and {m} unlabeled "
@@ -140,5 +239,9 @@ def _check_room(labels: np.ndarray, cfg: Node, labeled: list[int], unlabeled: li
             )
 
 
+def _none() -> np.ndarray:
+    return np.empty(0, np.int64)
+
+
 def _join(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0, np.int64), *parts])
+    return np.concatenate([_none(), *parts])

@@ -1,0 +1,57 @@
+"""Pictures of what a run is given: its views of some images of each class, and the class counts of its splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seval.data.augment import VIEWS
+from seval.data.loader import generator
+from seval.run import Run
+
+COLUMNS = {"eval": 2, "weak": 3, "strong": 5}  # views of each class
+MOST_CLASSES = 20  # rows of the sheet; of more classes, as many spread over all
+
+
+def draw(run: Run, path: Path) -> list[int]:
+    """Write the sheet as a PNG and return the classes shown; needs matplotlib (`pip install .[report]`)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    image_set = run.image_set
+    shown = np.unique(np.linspace(0, image_set.num_classes - 1, MOST_CLASSES).round().astype(int))
+    shown = shown if image_set.num_classes > MOST_CLASSES else np.arange(image_set.num_classes)
+    height = max(3.0, 0.42 * len(shown))
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, height + 0.8), width_ratios=(3, 2), layout="constrained")
+    sheet = mosaic(run, shown)
+    left.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
+    side = sheet.shape[0] / len(shown)
+    left.set_yticks(side * (np.arange(len(shown)) + 0.5), [f"{c} {image_set.class_names[c]}" for c in shown])
+    places = np.cumsum([0, *COLUMNS.values()])
+    left.set_xticks(side * (places[:-1] + places[1:]) / 2, list(COLUMNS))
+    left.set_title(f"{image_set.name}: views of labeled images, seed {run.cfg.SEED}")
+    for name, split in run.manifest().items():
+        if sum(split["class_counts"]):
+            right.step(range(image_set.num_classes), split["class_counts"], where="mid", label=name)
+    right.set(yscale="log", xlabel="class", ylabel="images", title="images of each class")
+    right.legend()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return shown.tolist()
+
+
+def mosaic(run: Run, classes: np.ndarray) -> np.ndarray:
+    """uint8 (rows of classes x H, columns of views x W[, 3]): each row shows one labeled image of its class."""
+    images, labels = run.image_set.train
+    dataset, stream = run.cfg.DATASET, generator(run.cfg.SEED, "contact sheet")
+    rows = []
+    for c in classes:
+        member = run.splits.labeled[labels[run.splits.labeled] == c][0]
+        row = [VIEWS[name](torch.from_numpy(images[member][None]).expand(n, -1, -1, -1), stream, dataset.PADDING,
+                           dataset.CUTOUT) for name, n in COLUMNS.items()]
+        rows.append(torch.cat(row).permute(2, 0, 3, 1).flatten(1, 2))  # (H, columns x W, c)
+    return torch.cat(rows).squeeze(2).numpy()
