@@ -43,16 +43,21 @@ _C.DATASET.HELD_OUT = "none"  # what a learning rule fits on: none, labeled (par
 _C.DATASET.HELD_OUT_PORTION = 0.5  # of every class's labels, where HELD_OUT is labeled
 _C.DATASET.REVERSE_UL_DISTRIBUTION = False  # the last class is the most frequent unlabeled one
 _C.DATASET.NUM_TEST = 0  # use the first so many test images of every class; 0 is all
+_C.DATASET.DECODED_SIZE = 256  # sets stored as JPEG: every image becomes a square of this side, whatever its shape
 _C.DATASET.PADDING = 4  # weak view: reflected pixels on each side before the random crop
+_C.DATASET.CROP = 0  # side of the random crop of a view, and of the central one in evaluation; 0 is that of the images
 _C.DATASET.CUTOUT = 16  # strong view: side of the gray square, in pixels whatever the image size
+_C.DATASET.RESOLUTION = 0  # side to which finished views and evaluation images are resized; 0 leaves them alone
 _C.DATASET.CIFAR10 = _long_tail(1500, 3000, 100.0)
 _C.DATASET.FASHION_MNIST = _long_tail(1500, 3000, 100.0)
 _C.DATASET.TINY = _long_tail(1500, 3000, 100.0)
 
 _C.MODEL = Node()
-_C.MODEL.NAME = "wide_resnet"  # the backbone
-_C.MODEL.DEPTH = 28
-_C.MODEL.WIDTH = 2
+_C.MODEL.NAME = "wide_resnet"  # the backbone: wide_resnet, resnet50, cifar_resnet50 (for small images)
+_C.MODEL.DEPTH = 28  # of wide_resnet
+_C.MODEL.WIDTH = 2  # of wide_resnet
+_C.MODEL.PRETRAINED = False  # start resnet50 from torchvision's ImageNet weights IMAGENET1K_V2
+_C.MODEL.WEIGHTS = ""  # file of these weights; "" is PyTorch's own cache, to which they are fetched if need be
 _C.MODEL.EMA_DECAY = 0.999  # of the averaged network, which is the one evaluated
 
 _C.ALGORITHM = Node()
@@ -88,16 +93,19 @@ _C.GPU_ID = 0  # CUDA device; -1 is the CPU, and so is any number where there is
 _C.RUNTIME = Node()
 _C.RUNTIME.THREADS = 0  # CPU threads; 0 leaves PyTorch's choice
 _C.RUNTIME.EVAL_BATCH = 512  # images a batch when predicting
+_C.RUNTIME.WORKERS = 4  # processes that decode sets stored as JPEG; 0 decodes between the steps
 _C.RUNTIME.PROGRESS = True  # draw the progress bar
 _C.RUNTIME.TENSORBOARD = True  # write TensorBoard scalars beside metrics.jsonl
 
-#: What by definition cannot change a result, and so never enters a run's identity.
-NOT_IDENTITY = ("OUTPUT_DIR", "GPU_ID", "RUNTIME", "DATASET.ROOT", "PERIODS.CHECKPOINT")
+#: What by definition cannot change a result, and so never enters a run's identity. The file of the weights is one of
+#: them because its SHA-256 is checked; whether it is used, MODEL.PRETRAINED, is part of the identity.
+NOT_IDENTITY = ("OUTPUT_DIR", "GPU_ID", "RUNTIME", "DATASET.ROOT", "MODEL.WEIGHTS", "PERIODS.CHECKPOINT")
 #: Published spellings of values, accepted and made one.
-_ALIASES = {"Supervised": "supervised", "FixMatch": "fixmatch", "SGD": "sgd", "Adam": "adam", "WRN": "wide_resnet"}
+_ALIASES = {"Supervised": "supervised", "FixMatch": "fixmatch", "SGD": "sgd", "Adam": "adam"}
+_ALIASES |= {"WRN": "wide_resnet", "ResNet": "resnet50", "ResNet50_cifar": "cifar_resnet50"}
 _CHOICES = {
     "ALGORITHM.NAME": ("supervised", "fixmatch"),
-    "MODEL.NAME": ("wide_resnet",),
+    "MODEL.NAME": ("wide_resnet", "resnet50", "cifar_resnet50"),
     "DATASET.HELD_OUT": ("none", "labeled", "valid"),
     "SOLVER.OPTIM_NAME": ("sgd", "adam"),
     "SOLVER.SCHEDULE": ("constant", "cosine", "multi_step"),
@@ -109,11 +117,13 @@ _POSITIVE = (
     "SOLVER.UNLABELED_BATCH_RATIO",
     "SOLVER.BASE_LR",
     "MODEL.WIDTH",
+    "DATASET.DECODED_SIZE",
     "PERIODS.EVAL",
     "PERIODS.CHECKPOINT",
     "PERIODS.QUALITY",
     "RUNTIME.EVAL_BATCH",
 )
+_NOT_NEGATIVE = ("DATASET.PADDING", "DATASET.CROP", "DATASET.CUTOUT", "DATASET.RESOLUTION", "RUNTIME.WORKERS")
 
 
 def defaults() -> Node:
@@ -267,6 +277,9 @@ def _check(cfg: Node) -> None:
     for key in _POSITIVE:
         if flat[key] <= 0:
             raise ConfigError(f"{key} is {flat[key]!r}, but must be positive")
+    for key in _NOT_NEGATIVE:
+        if flat[key] < 0:
+            raise ConfigError(f"{key} is {flat[key]!r}, but must not be negative")
     if cfg.SOLVER.MAX_ITER % cfg.PERIODS.EVAL:
         raise ConfigError(
             f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be a multiple of PERIODS.EVAL, "
@@ -289,6 +302,8 @@ def _check(cfg: Node) -> None:
         raise ConfigError(f"MODEL.EMA_DECAY is {cfg.MODEL.EMA_DECAY:g}, but must be at least 0 and below 1")
     if (cfg.MODEL.DEPTH - 4) % 6 or cfg.MODEL.DEPTH < 10:
         raise ConfigError(f"MODEL.DEPTH is {cfg.MODEL.DEPTH}, but a wide ResNet has 6n + 4 layers: 10, 16, 22, 28, ...")
+    if cfg.MODEL.PRETRAINED and cfg.MODEL.NAME != "resnet50":
+        raise ConfigError(f"MODEL.PRETRAINED is True, but there are weights of resnet50 only, not of {cfg.MODEL.NAME}")
     if not isinstance(cfg.DATASET.get(cfg.DATASET.NAME.upper()), Node):
         known = [key.lower() for key, value in cfg.DATASET.items() if isinstance(value, Node)]
         raise ConfigError(f"DATASET.NAME is {cfg.DATASET.NAME!r}, but must be one of {', '.join(known)}")
