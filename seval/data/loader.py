@@ -93,8 +93,8 @@ class IndexStream:
         return {"pending": self.pending.clone(), "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.pending = state["pending"]
-        self.generator.set_state(state["generator"])
+        self.pending = state["pending"].cpu()  # a checkpoint is loaded to the device of the run
+        self.generator.set_state(state["generator"].cpu())
 
 
 class Feed:
