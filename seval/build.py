@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from seval.algorithms import ALGORITHMS, Head
-from seval.config import Node
-from seval.data.loader import Images, Loader, generator
+from seval.config import ConfigError, Node
+from seval.data.augment import evaluation
+from seval.data.decode import Decoder, is_encoded
+from seval.data.loader import Images, Loader, Streamed, generator
 from seval.data.long_tail import Splits
-from seval.data.prepare import ImageSet
+from seval.data.prepare import ImageSet, Part
 from seval.losses import build_labeled_loss
 from seval.models import network
 from seval.models.ema import Ema
@@ -22,7 +25,7 @@ class Training(NamedTuple):
     """All that a run's steps read and change."""
 
     cfg: Node
-    data: dict[str, Images]  # labeled, unlabeled, held_out, valid, test
+    data: dict[str, Images]  # labeled, unlabeled, held_out, valid, test; as they are evaluated
     class_counts: Tensor  # (C,) labeled
     mean: Tensor
     std: Tensor
@@ -59,12 +62,13 @@ class Training(NamedTuple):
 
 def build(cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, device: torch.device) -> Training:
     """Everything of a run, before its first step. Weights are drawn from the stream "weights" of the seed."""
-    data = place(cfg, image_set, splits, device)
+    stored = place(cfg, image_set, splits, device)
+    data = {name: _evaluated(cfg, images) for name, images in stored.items()}
     mean, std = (torch.tensor(values, dtype=torch.float32, device=device) for values in (image_set.mean, image_set.std))
     counts = torch.bincount(data["labeled"].labels, minlength=image_set.num_classes).float()
     names = [name.lower() for name, head in cfg.HEADS.items() if head.LABELED_LOSS]
     torch.manual_seed(generator(cfg.SEED, "weights").initial_seed())
-    net = network.build(cfg, names, image_set.num_classes, image_set.train.images.shape[1])
+    net = network.build(cfg, names, image_set.num_classes, len(image_set.mean))
     net = net.to(device, memory_format=torch.channels_last)
     heads = []
     for name in names:
@@ -81,8 +85,8 @@ def build(cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, devic
         heads.append(Head(name, build_labeled_loss(node.LABELED_LOSS, counts), policy))
     algorithm = ALGORITHMS[cfg.ALGORITHM.NAME](cfg.ALGORITHM.UNLABELED_WEIGHT)
     loader = Loader(
-        data["labeled"],
-        data["unlabeled"],
+        stored["labeled"],
+        stored["unlabeled"],
         algorithm.views,
         cfg.SOLVER.IMS_PER_BATCH,
         cfg.SOLVER.UNLABELED_BATCH_RATIO,
@@ -91,6 +95,8 @@ def build(cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, devic
         cfg.SEED,
         cfg.DATASET.PADDING,
         cfg.DATASET.CUTOUT,
+        cfg.DATASET.CROP,
+        cfg.DATASET.RESOLUTION,
     )
     return Training(
         cfg,
@@ -108,19 +114,42 @@ def build(cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, devic
 
 
 def place(cfg: Node, image_set: ImageSet, splits: Splits, device: torch.device) -> dict[str, Images]:
-    """Every split's images and labels, on the device."""
-    images, labels = map(torch.from_numpy, image_set.train)
-    data = {
-        name: Images(images[index].to(device), labels[index].to(device))
-        for name, index in ((name, torch.from_numpy(index)) for name, index in splits._asdict().items())
-    }
-    test_images, test = map(torch.from_numpy, image_set.test)
+    """Every split's images as they are stored, and its labels, on the device; encoded images will be streamed to it."""
+    decoder = Decoder(cfg.DATASET.DECODED_SIZE, cfg.RUNTIME.WORKERS)
+
+    def images(part: Part, index: np.ndarray) -> Images:
+        labels = torch.from_numpy(part.labels[index]).to(device)
+        if is_encoded(part.images):
+            _check_crop(cfg, decoder.size)
+            pixels = Streamed(part.images, index, decoder, device, cfg.DATASET.CROP, cfg.DATASET.RESOLUTION)
+        else:
+            _check_crop(cfg, min(part.images.shape[2:]))
+            pixels = torch.from_numpy(part.images[index]).to(device)
+        return Images(pixels, labels)
+
+    data = {name: images(image_set.train, index) for name, index in splits._asdict().items()}
+    test = image_set.test.labels
+    chosen = np.arange(len(test))
     if cfg.DATASET.NUM_TEST:  # the first so many of each class
-        of_class = [torch.nonzero(test == c).flatten()[: cfg.DATASET.NUM_TEST] for c in range(image_set.num_classes)]
-        chosen = torch.cat(of_class)
-    else:
-        chosen = torch.arange(len(test))
-    return data | {"test": Images(test_images[chosen].to(device), test[chosen].to(device))}
+        chosen = np.concatenate([chosen[test == c][: cfg.DATASET.NUM_TEST] for c in range(image_set.num_classes)])
+    return data | {"test": images(image_set.test, chosen)}
+
+
+def _check_crop(cfg: Node, side: int) -> None:
+    if cfg.DATASET.CROP > side:
+        raise ConfigError(
+            f"DATASET.CROP is {cfg.DATASET.CROP}, but the images have {side} pixels a side; set it to at most that, "
+            "or to 0 to keep their size"
+        )
+
+
+def _evaluated(cfg: Node, images: Images) -> Images:
+    """The same with the evaluation view of images in memory, made once; streamed images are viewed as they come."""
+    crop, resolution = cfg.DATASET.CROP, cfg.DATASET.RESOLUTION
+    if isinstance(images.images, Streamed) or not (crop or resolution):
+        return images
+    views = [evaluation(part, crop, resolution) for part in images.images.split(cfg.RUNTIME.EVAL_BATCH)]
+    return images._replace(images=torch.cat(views))
 
 
 def build_optimizer(cfg: Node, net: torch.nn.Module) -> torch.optim.Optimizer:

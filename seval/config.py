@@ -44,9 +44,12 @@ _C.DATASET.HELD_OUT_PORTION = 0.5  # of every class's labels, where HELD_OUT is 
 _C.DATASET.HELD_OUT_PER_CLASS = 0  # so many labels of every class instead of a portion; 0 is the portion
 _C.DATASET.REVERSE_UL_DISTRIBUTION = False  # the last class is the most frequent unlabeled one
 _C.DATASET.NUM_TEST = 0  # use the first so many test images of every class; 0 is all
+_C.DATASET.DECODED_SIZE = 256  # sets stored as JPEG: every image becomes a square of this side, whatever its shape
 _C.DATASET.PADDING = 4  # weak view: reflected pixels on each side before the random crop
+_C.DATASET.CROP = 0  # side of the random crop of a view, and of the central one in evaluation; 0 is that of the images
 _C.DATASET.CUTOUT = 16  # strong view: side of the gray square, in pixels whatever the image size
 _C.DATASET.PROTOCOL = "seval"  # which images make the splits: seval, usb, acr; seval/data/long_tail.py compares them
+_C.DATASET.RESOLUTION = 0  # side to which finished views and evaluation images are resized; 0 leaves them alone
 _C.DATASET.CIFAR10 = _long_tail(1500, 3000, 100.0)
 _C.DATASET.CIFAR100 = _long_tail(150, 300, 10.0)
 _C.DATASET.STL10 = Node({"NUM_LABELED_HEAD": 450, "IMB_FACTOR_L": 10.0})  # all of its own unlabeled images are used
@@ -58,9 +61,11 @@ _C.DATASET.FASHION_MNIST = _long_tail(1500, 3000, 100.0)
 _C.DATASET.TINY = _long_tail(1500, 3000, 100.0)
 
 _C.MODEL = Node()
-_C.MODEL.NAME = "wide_resnet"  # the backbone
-_C.MODEL.DEPTH = 28
-_C.MODEL.WIDTH = 2
+_C.MODEL.NAME = "wide_resnet"  # the backbone: wide_resnet, resnet50, cifar_resnet50 (for small images)
+_C.MODEL.DEPTH = 28  # of wide_resnet
+_C.MODEL.WIDTH = 2  # of wide_resnet
+_C.MODEL.PRETRAINED = False  # start resnet50 from torchvision's ImageNet weights IMAGENET1K_V2
+_C.MODEL.WEIGHTS = ""  # file of these weights; "" is PyTorch's own cache, to which they are fetched if need be
 _C.MODEL.EMA_DECAY = 0.999  # of the averaged network, which is the one evaluated
 
 _C.ALGORITHM = Node()
@@ -96,23 +101,19 @@ _C.GPU_ID = 0  # CUDA device; -1 is the CPU, and so is any number where there is
 _C.RUNTIME = Node()
 _C.RUNTIME.THREADS = 0  # CPU threads; 0 leaves PyTorch's choice
 _C.RUNTIME.EVAL_BATCH = 512  # images a batch when predicting
+_C.RUNTIME.WORKERS = 4  # processes that decode sets stored as JPEG; 0 decodes between the steps
 _C.RUNTIME.PROGRESS = True  # draw the progress bar
 _C.RUNTIME.TENSORBOARD = True  # write TensorBoard scalars beside metrics.jsonl
 
-#: What by definition cannot change a result, and so never enters a run's identity.
-NOT_IDENTITY = ("OUTPUT_DIR", "GPU_ID", "RUNTIME", "DATASET.ROOT", "PERIODS.CHECKPOINT")
+#: What by definition cannot change a result, and so never enters a run's identity. The file of the weights is one of
+#: them because its SHA-256 is checked; whether it is used, MODEL.PRETRAINED, is part of the identity.
+NOT_IDENTITY = ("OUTPUT_DIR", "GPU_ID", "RUNTIME", "DATASET.ROOT", "MODEL.WEIGHTS", "PERIODS.CHECKPOINT")
 #: The node of a data set in DATASET, where it is not the set's name.
 _NODES = {"semi_aves": "AVES", "small_imagenet127": "IMAGENET", "small_imagenet127_64": "IMAGENET"}
 #: Published spellings of these choices, accepted and made one.
-_ALIASES = {
-    "Supervised": "supervised",
-    "FixMatch": "fixmatch",
-    "SGD": "sgd",
-    "Adam": "adam",
-    "WRN": "wide_resnet",
-    "aves": "semi_aves",
-    "imagenet": "small_imagenet127",
-}
+_ALIASES = {"Supervised": "supervised", "FixMatch": "fixmatch", "SGD": "sgd", "Adam": "adam"}
+_ALIASES |= {"WRN": "wide_resnet", "ResNet": "resnet50", "ResNet50_cifar": "cifar_resnet50"}
+_ALIASES |= {"aves": "semi_aves", "imagenet": "small_imagenet127"}
 _CHOICES = {
     "DATASET.NAME": ("cifar10", "cifar100", "stl10", *_NODES, "fashion_mnist", "tiny"),
     "DATASET.PROTOCOL": ("seval", "usb", "acr"),
@@ -120,7 +121,7 @@ _CHOICES = {
     "DATASET.IMAGENET.LABELED": ("batch_1", "random"),
     "DATASET.IMAGENET.TEST": ("imbalanced", "balanced"),
     "ALGORITHM.NAME": ("supervised", "fixmatch"),
-    "MODEL.NAME": ("wide_resnet",),
+    "MODEL.NAME": ("wide_resnet", "resnet50", "cifar_resnet50"),
     "DATASET.HELD_OUT": ("none", "labeled", "valid"),
     "SOLVER.OPTIM_NAME": ("sgd", "adam"),
     "SOLVER.SCHEDULE": ("constant", "cosine", "multi_step"),
@@ -132,11 +133,13 @@ _POSITIVE = (
     "SOLVER.UNLABELED_BATCH_RATIO",
     "SOLVER.BASE_LR",
     "MODEL.WIDTH",
+    "DATASET.DECODED_SIZE",
     "PERIODS.EVAL",
     "PERIODS.CHECKPOINT",
     "PERIODS.QUALITY",
     "RUNTIME.EVAL_BATCH",
 )
+_NOT_NEGATIVE = ("DATASET.PADDING", "DATASET.CROP", "DATASET.CUTOUT", "DATASET.RESOLUTION", "RUNTIME.WORKERS")
 
 
 def defaults() -> Node:
@@ -295,6 +298,9 @@ def _check(cfg: Node) -> None:
     for key in _POSITIVE:
         if flat[key] <= 0:
             raise ConfigError(f"{key} is {flat[key]!r}, but must be positive")
+    for key in _NOT_NEGATIVE:
+        if flat[key] < 0:
+            raise ConfigError(f"{key} is {flat[key]!r}, but must not be negative")
     if cfg.SOLVER.MAX_ITER % cfg.PERIODS.EVAL:
         raise ConfigError(
             f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be a multiple of PERIODS.EVAL, "
@@ -317,3 +323,5 @@ def _check(cfg: Node) -> None:
         raise ConfigError(f"MODEL.EMA_DECAY is {cfg.MODEL.EMA_DECAY:g}, but must be at least 0 and below 1")
     if (cfg.MODEL.DEPTH - 4) % 6 or cfg.MODEL.DEPTH < 10:
         raise ConfigError(f"MODEL.DEPTH is {cfg.MODEL.DEPTH}, but a wide ResNet has 6n + 4 layers: 10, 16, 22, 28, ...")
+    if cfg.MODEL.PRETRAINED and cfg.MODEL.NAME != "resnet50":
+        raise ConfigError(f"MODEL.PRETRAINED is True, but there are weights of resnet50 only, not of {cfg.MODEL.NAME}")

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from seval import metrics
 from seval.data.augment import normalize
+from seval.data.loader import Streamed
 from seval.models.network import Network
 
 LAST = 20  # evaluations that the median and mean protocols look at
 
 
 @torch.no_grad()
-def predict(net: Network, head: str, images: Tensor, mean: Tensor, std: Tensor, batch: int) -> Tensor:
-    """(N, c, H, W) uint8 -> (N, C) float32 logits of one head, in evaluation mode."""
+def predict(net: Network, head: str, images: Tensor | Streamed, mean: Tensor, std: Tensor, batch: int) -> Tensor:
+    """(N, c, H, W) uint8, the evaluation views -> (N, C) float32 logits of one head, in evaluation mode."""
     training = net.training
     net.eval()
     logits = [

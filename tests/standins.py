@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from seval.data.prepare import ImageSet
 
@@ -97,3 +99,27 @@ class _Python2Pickler(pickle._Pickler):
 
     dispatch[bytes], dispatch[str] = save_bytes, save_str
     dispatch[type(write_cifar10)] = dispatch[type] = save_global
+
+
+@dataclass(frozen=True)
+class Jpegs:
+    """Encoded images as a folder of JPEG files, to be read where a prepared set would be."""
+
+    path: Path
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, i: int) -> bytes:
+        return (self.path / f"{i}.jpg").read_bytes()
+
+
+def write_jpegs(folder: Path, images: np.ndarray) -> Jpegs:
+    """uint8 (N, 1, H, W) as JPEG files of several shapes, enlarged; color comes from the neighbors in the set."""
+    folder.mkdir(parents=True)
+    channels = np.concatenate([images, np.roll(images, 1, 0), np.roll(images, 2, 0)], axis=1)
+    for i, pixels in enumerate(channels.transpose(0, 2, 3, 1)):
+        large = Image.fromarray(pixels).resize((40 + i % 30, 60 - i % 23), Image.Resampling.BICUBIC)
+        large.save(folder / f"{i}.jpg", quality=90)
+    return Jpegs(folder, len(images))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from torch import Tensor
+from torchvision.transforms.functional import center_crop
 
 from seval.data import augment
 
@@ -172,6 +173,36 @@ def test_flip_crop_equals_slow_loop(shape):
         np.testing.assert_array_equal(actual[i].numpy(), padded[:, y : y + shape[1], x : x + shape[2]])
 
 
+def test_a_smaller_crop_equals_slow_loop():
+    """Of the padded image, as published for images of 256 pixels that are cropped to 224."""
+    images = make_images(200, (3, 20, 20))
+    views = augment.weak(images, torch.Generator().manual_seed(0), crop=16)
+    generator = torch.Generator().manual_seed(0)
+    flip, offset = torch.rand(200, generator=generator) < 0.5, torch.randint(13, (200, 2), generator=generator)
+    assert views.shape == (200, 3, 16, 16) and offset.min() == 0 and offset.max() == 12
+    for view, image, mirrored, (x, y) in zip(views.numpy(), images.numpy(), flip, offset.tolist(), strict=True):
+        padded = np.pad(image[:, :, ::-1] if mirrored else image, ((0, 0), (4, 4), (4, 4)), mode="reflect")
+        np.testing.assert_array_equal(view, padded[:, y : y + 16, x : x + 16])
+    assert augment.strong(images, torch.Generator().manual_seed(0), crop=16).shape == (200, 3, 16, 16)
+
+
+@pytest.mark.parametrize(("side", "crop", "first"), [(256, 224, 16), (20, 16, 2), (9, 4, 2), (11, 4, 4), (8, 8, 0)])
+def test_the_central_crop_is_that_of_torchvision(side, crop, first):
+    image = torch.arange(side * side).view(1, 1, side, side)
+    cropped = augment.central(image, crop=crop)
+    assert torch.equal(cropped, image[..., first : first + crop, first : first + crop])
+    assert torch.equal(cropped, center_crop(image, [crop, crop]))
+
+
+@pytest.mark.parametrize("shape", [(3, 96, 96), (1, 96, 96), (3, 100, 73), (3, 16, 16), (1, 17, 41), (3, 32, 48)])
+def test_resize_equals_pillow(shape):
+    images = make_images(24, shape)
+    for size in (32, 16, 45):
+        expected = [to_pil(image).resize((size, size), Image.Resampling.BILINEAR) for image in images]
+        assert max_difference(augment.resize(images, size), expected) == 0
+    assert augment.resize(images, 0) is images
+
+
 def test_weak_draws_flips_and_offsets_uniformly():
     n = 8100
     marker = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
@@ -296,6 +327,7 @@ def test_cuda_equals_cpu():
     on_gpu = augment.apply(images.cuda(), augment.Draw(*(part.cuda() for part in drawn)))
     assert torch.equal(augment.cutout(on_gpu, center.cuda()).cpu(), expected)
     assert augment.strong(images.cuda(), torch.Generator("cuda").manual_seed(0)).shape == images.shape
+    assert torch.equal(augment.resize(images.cuda(), 11).cpu(), augment.resize(images, 11))
 
 
 def test_strong_is_weak_then_rand_augment():

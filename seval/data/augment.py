@@ -99,36 +99,87 @@ def rand_augment(images: Tensor, generator: Generator, num_ops: int = 2, cutout_
     return cutout(images, center, cutout_size)
 
 
-def flip_crop(images: Tensor, flip: Tensor, offset: Tensor, padding: int = 4) -> Tensor:
-    """Mirror the images with flip (N,), pad them by reflection, and crop the old size at offset (N, 2), as (x, y)."""
+def flip_crop(images: Tensor, flip: Tensor, offset: Tensor, padding: int = 4, crop: int = 0) -> Tensor:
+    """Mirror the images with flip (N,), pad them by reflection, and crop at offset (N, 2), as (x, y).
+
+    The crop is a square of side `crop`, or of the old size where that is 0.
+    """
     height, width = images.shape[2:]
-    column = offset[:, :1] + torch.arange(-padding, width - padding, device=images.device)
-    row = offset[:, 1:] + torch.arange(-padding, height - padding, device=images.device)
+    size = (crop or height, crop or width)
+    column = offset[:, :1] + torch.arange(-padding, size[1] - padding, device=images.device)
+    row = offset[:, 1:] + torch.arange(-padding, size[0] - padding, device=images.device)
     column, row = (last - (last - i.abs()).abs() for i, last in ((column, width - 1), (row, height - 1)))
     column = torch.where(flip[:, None], width - 1 - column, column)
-    return take(images, (row[:, :, None] * width + column[:, None, :]).flatten(1))
+    return take(images, (row[:, :, None] * width + column[:, None, :]).flatten(1), size)
 
 
-def unchanged(images: Tensor, generator: Generator | None = None, padding: int = 4, cutout_size: int = 16) -> Tensor:
-    """The view for evaluation: images (N, c, H, W) as they are."""
-    return images
+def central(
+    images: Tensor, generator: Generator | None = None, padding: int = 4, cutout_size: int = 16, crop: int = 0
+) -> Tensor:
+    """The view for evaluation: images (N, c, H, W) as they are, or their central square of side `crop`."""
+    if not crop:
+        return images
+    top, left = (round((side - crop) / 2) for side in images.shape[2:])
+    return images[..., top : top + crop, left : left + crop]
 
 
-def weak(images: Tensor, generator: Generator, padding: int = 4, cutout_size: int = 16) -> Tensor:
-    """The weak view of images (N, c, H, W): a random flip and a random crop after padding by reflection."""
+def weak(images: Tensor, generator: Generator, padding: int = 4, cutout_size: int = 16, crop: int = 0) -> Tensor:
+    """The weak view of images (N, c, H, W): a random flip and a random crop after padding by reflection.
+
+    The crop has the size of the images, or side `crop`; then the images must be square.
+    """
     n, device = len(images), generator.device
+    room = 2 * padding + (images.shape[2] - crop if crop else 0)
     flip = torch.rand(n, generator=generator, device=device) < 0.5
-    offset = torch.randint(2 * padding + 1, (n, 2), generator=generator, device=device)
-    return flip_crop(images, flip, offset, padding)
+    offset = torch.randint(room + 1, (n, 2), generator=generator, device=device)
+    return flip_crop(images, flip, offset, padding, crop)
 
 
-def strong(images: Tensor, generator: Generator, padding: int = 4, cutout_size: int = 16) -> Tensor:
+def strong(images: Tensor, generator: Generator, padding: int = 4, cutout_size: int = 16, crop: int = 0) -> Tensor:
     """The strong view of images (N, c, H, W): the weak view, then RandAugment."""
-    return rand_augment(weak(images, generator, padding), generator, cutout_size=cutout_size)
+    return rand_augment(weak(images, generator, padding, crop=crop), generator, cutout_size=cutout_size)
 
 
-#: Views by name; all take images, generator, padding and cutout_size, in pixels.
-VIEWS: dict[str, Callable[..., Tensor]] = {"eval": unchanged, "weak": weak, "strong": strong}
+#: Views by name; all take images, generator, and padding, cutout_size and crop in pixels.
+VIEWS: dict[str, Callable[..., Tensor]] = {"eval": central, "weak": weak, "strong": strong}
+
+_BITS = 22  # of the fraction of Pillow's fixed-point resampling weights
+
+
+@lru_cache
+def _resampling(old: int, new: int, device: torch.device) -> Tensor:
+    """Weights (new, old) of Pillow's bilinear filter, which is widened where the image shrinks, in units of 2**-22."""
+    scale = old / new
+    support = max(scale, 1.0)
+    weights = torch.zeros(new, old, dtype=torch.float64)
+    for i in range(new):
+        center = (i + 0.5) * scale
+        first, last = max(int(center - support + 0.5), 0), min(int(center + support + 0.5), old)
+        window = (1 - ((torch.arange(first, last).double() - center + 0.5) / support).abs()).clamp_(min=0)
+        weights[i, first:last] = (window / window.sum() * 2**_BITS + 0.5).floor()
+    return weights.to(device)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Images (N, c, H, W) uint8 to (N, c, size, size) as Pillow does it, bilinear and antialiased; 0 leaves them alone.
+
+    All sums are whole numbers below 2**53, so that the result is the same, bit for bit, on every device.
+    """
+    if not size or images.shape[2:] == (size, size):
+        return images
+    rows, columns = (_resampling(side, size, images.device) for side in images.shape[2:])
+    wide = _round(images.double() @ columns.T)  # Pillow rounds between its two passes
+    return _round(rows @ wide).byte()
+
+
+def _round(sums: Tensor) -> Tensor:
+    """From units of 2**-22 to the nearest gray level."""
+    return sums.add_(2 ** (_BITS - 1)).mul_(2.0**-_BITS).floor_().clamp_(max=255)
+
+
+def evaluation(images: Tensor, crop: int, resolution: int) -> Tensor:
+    """What a network is evaluated on: the central square of side `crop`, then resized to `resolution`; 0 is neither."""
+    return resize(central(images, crop=crop), resolution)
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -1,21 +1,58 @@
-"""Images on the device and the endless, resumable stream of batches drawn from them."""
+"""Images on the device, or on their way to it, and the endless, resumable stream of batches drawn from them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seval.data.augment import VIEWS, normalize
+from seval.data.augment import VIEWS, evaluation, normalize, resize
+from seval.data.decode import Decoder, Encoded
+
+
+class Streamed:
+    """The encoded images of a split: stands where a tensor of images would, and decodes them when they are needed.
+
+    `index` (N,) says which images of `source` they are; `crop` and `resolution` are those of the evaluation view.
+    """
+
+    def __init__(
+        self,
+        source: Encoded,
+        index: np.ndarray,
+        decoder: Decoder,
+        device: torch.device,
+        crop: int = 0,
+        resolution: int = 0,
+    ) -> None:
+        self.source, self.index, self.decoder, self.device = source, index, decoder, device
+        self.crop, self.resolution = crop, resolution
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batches(self, positions: Iterable[Tensor]) -> Iterator[Tensor]:
+        """For each (B,) positions in the split, in turn, the images (B, 3, H, W) uint8 on the device.
+
+        Positions are taken ahead of what is yielded. Raises `DataError` for an image that is damaged.
+        """
+        for images in self.decoder.stream(self.source, (self.index[batch.numpy()] for batch in positions)):
+            yield torch.from_numpy(images).to(self.device)
+
+    def split(self, batch: int) -> Iterator[Tensor]:
+        """The evaluation views of all images in order, `batch` at a time: what a tensor's `split` gives."""
+        for images in self.batches(torch.arange(len(self)).split(batch)):
+            yield evaluation(images, self.crop, self.resolution)
 
 
 class Images(NamedTuple):
-    """A set of images as it lies on the device."""
+    """A set of images as it lies on the device, or as it is streamed to it."""
 
-    images: Tensor  # (N, c, H, W) uint8
-    labels: Tensor  # (N,) int64
+    images: Tensor | Streamed  # (N, c, H, W) uint8
+    labels: Tensor  # (N,) int64, on the device
 
 
 class Batch(NamedTuple):
@@ -36,6 +73,9 @@ class IndexStream:
         self.size, self.batch, self.generator = size, batch, generator
         self.pending = torch.empty(0, dtype=torch.int64)
 
+    def __iter__(self) -> IndexStream:
+        return self
+
     def __next__(self) -> Tensor:
         """(batch,) int64."""
         while len(self.pending) < self.batch:
@@ -43,12 +83,46 @@ class IndexStream:
         head, self.pending = self.pending[: self.batch], self.pending[self.batch :]
         return head
 
+    def twin(self) -> IndexStream:
+        """Another stream that goes on as this one will."""
+        twin = IndexStream(self.size, self.batch, torch.Generator())
+        twin.load_state_dict(self.state_dict())
+        return twin
+
     def state_dict(self) -> dict[str, Tensor]:
         return {"pending": self.pending.clone(), "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.pending = state["pending"]
-        self.generator.set_state(state["generator"])
+        self.pending = state["pending"].cpu()  # a checkpoint is loaded to the device of the run
+        self.generator.set_state(state["generator"].cpu())
+
+
+class Feed:
+    """Endless batches of a split: which images, (B,), and their pixels, (B, c, H, W), on the device.
+
+    Encoded images are decoded ahead of need: a twin of the stream says what to decode, while the stream itself stands
+    where training does and is all that is saved.
+    """
+
+    def __init__(self, images: Images, batch: int, order: torch.Generator) -> None:
+        self.images, self.device = images.images, images.labels.device
+        self.stream = IndexStream(len(images.labels), batch, order)
+        self.decoded: Iterator[Tensor] | None = None  # begins with the first batch
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        if isinstance(self.images, Tensor):
+            index = next(self.stream).to(self.device)
+            return index, self.images[index]
+        if self.decoded is None:
+            self.decoded = self.images.batches(self.stream.twin())
+        return next(self.stream).to(self.device), next(self.decoded)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.stream.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.stream.load_state_dict(state)
+        self.decoded = None
 
 
 class Loader:
@@ -66,43 +140,38 @@ class Loader:
         seed: int,
         padding: int = 4,
         cutout: int = 16,
+        crop: int = 0,
+        resolution: int = 0,
     ) -> None:
-        self.padding, self.cutout = padding, cutout
-        device = labeled.images.device
-        self.labeled, self.unlabeled, self.views, self.mean, self.std = labeled, unlabeled, views, mean, std
-        self.labeled_stream = IndexStream(len(labeled.labels), batch, generator(seed, "labeled order"))
-        self.unlabeled_stream = None
+        self.geometry, self.resolution = (padding, cutout, crop), resolution
+        device = labeled.labels.device
+        self.labels, self.views, self.mean, self.std = labeled.labels, views, mean, std
+        self.feeds = {"labeled": Feed(labeled, batch, generator(seed, "labeled order"))}
         if views:
-            order = generator(seed, "unlabeled order")
-            self.unlabeled_stream = IndexStream(len(unlabeled.labels), ratio * batch, order)
+            self.feeds["unlabeled"] = Feed(unlabeled, ratio * batch, generator(seed, "unlabeled order"))
         self.view_generators = {name: generator(seed, name, device) for name in ("labeled view", "unlabeled views")}
 
     def __next__(self) -> Batch:
-        device = self.labeled.images.device
-        index = next(self.labeled_stream).to(device)
-        images = self._view("weak", self.labeled.images[index], "labeled view")
-        labels = self.labeled.labels[index]
-        if self.unlabeled_stream is None:
+        index, pixels = next(self.feeds["labeled"])
+        images, labels = self._view("weak", pixels, "labeled view"), self.labels[index]
+        if not self.views:
             return Batch(images, labels, (), index[:0])
-        index = next(self.unlabeled_stream).to(device)
-        pixels = self.unlabeled.images[index]
+        index, pixels = next(self.feeds["unlabeled"])
         return Batch(images, labels, tuple(self._view(name, pixels, "unlabeled views") for name in self.views), index)
 
     def _view(self, name: str, pixels: Tensor, stream: str) -> Tensor:
-        view = VIEWS[name](pixels, self.view_generators[stream], self.padding, self.cutout)
-        return normalize(view, self.mean, self.std)
+        view = VIEWS[name](pixels, self.view_generators[stream], *self.geometry)
+        return normalize(resize(view, self.resolution), self.mean, self.std)
 
     def state_dict(self) -> dict:
-        streams = {"labeled": self.labeled_stream, "unlabeled": self.unlabeled_stream}
         return {
-            "streams": {name: stream.state_dict() for name, stream in streams.items() if stream},
+            "streams": {name: feed.state_dict() for name, feed in self.feeds.items()},
             "views": {name: g.get_state() for name, g in self.view_generators.items()},
         }
 
     def load_state_dict(self, state: dict) -> None:
-        self.labeled_stream.load_state_dict(state["streams"]["labeled"])
-        if self.unlabeled_stream:
-            self.unlabeled_stream.load_state_dict(state["streams"]["unlabeled"])
+        for name, feed in self.feeds.items():
+            feed.load_state_dict(state["streams"][name])
         for name, g in self.view_generators.items():
             g.set_state(state["views"][name].cpu())
 

@@ -120,10 +120,13 @@ def warp_source(kind: Tensor, magnitude: Tensor, size: Size) -> Tensor:
     return torch.where(inside, y * width + x, -1).flatten(1)
 
 
-def take(images: Tensor, source: Tensor) -> Tensor:
-    """Pick pixels by flat position, source (N, H * W), the same for every channel of an image (N, c, H, W)."""
+def take(images: Tensor, source: Tensor, size: Size | None = None) -> Tensor:
+    """Pick pixels by flat position, source (N, h * w), the same for every channel of an image (N, c, H, W).
+
+    The result is (N, c, h, w) with (h, w) = `size`, by default that of the images.
+    """
     source = source[:, None].expand(-1, images.shape[1], -1)
-    return images.flatten(2).gather(2, source).view_as(images)
+    return images.flatten(2).gather(2, source).unflatten(2, size or images.shape[2:])
 
 
 def warp(images: Tensor, source: Tensor) -> Tensor:

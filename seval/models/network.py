@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from seval.config import Node
+from seval.models.resnet import cifar_resnet50, resnet50
 from seval.models.wide_resnet import WideResNet, linear
 
 
@@ -35,5 +36,18 @@ class Network(nn.Module):
 
 
 def build(cfg: Node, heads: Iterable[str], num_classes: int, in_channels: int) -> Network:
-    """The configured network; its weights are drawn from PyTorch's global generator."""
-    return Network(WideResNet(cfg.MODEL.DEPTH, cfg.MODEL.WIDTH, 0, in_channels), heads, num_classes)
+    """The configured network; its weights are drawn from PyTorch's global generator.
+
+    Raises `ConfigError` where pretrained weights are asked for and cannot be had.
+    """
+    return Network(_backbone(cfg.MODEL, in_channels), heads, num_classes)
+
+
+def _backbone(model: Node, in_channels: int) -> nn.Module:
+    match model.NAME:
+        case "resnet50":
+            return resnet50(in_channels, model.PRETRAINED, model.WEIGHTS)
+        case "cifar_resnet50":
+            return cifar_resnet50(in_channels)
+        case _:
+            return WideResNet(model.DEPTH, model.WIDTH, 0, in_channels)

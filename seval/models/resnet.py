@@ -1,0 +1,91 @@
+"""ResNet-50 (He et al., arXiv 1512.03385) as a backbone, as in torchvision and in a form for small images."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from seval.config import ConfigError
+
+#: torchvision's IMAGENET1K_V2 weights; by its convention the name ends with the first digits of the file's SHA-256.
+WEIGHTS_FILE = "resnet50-11ad3fa6.pth"
+SHA256_PREFIX = "11ad3fa6"
+FEATURES = 2048
+
+
+def resnet50(in_channels: int = 3, pretrained: bool = False, weights: str = "") -> nn.Module:
+    """torchvision's ResNet-50 without its classifier: (N, in_channels, H, W) -> (N, 2048); 23,508,032 parameters.
+
+    `pretrained` starts it from the ImageNet weights in the file `weights`, or, where that is empty, in PyTorch's cache.
+    Raises `ConfigError` where there is no such file, or another one.
+    """
+    from torchvision import models  # here, since it is slow to import
+
+    net = models.resnet50()
+    if pretrained:
+        if in_channels != 3:
+            raise ConfigError(f"MODEL.PRETRAINED needs images of 3 channels, not {in_channels}; set it to False")
+        net.load_state_dict(torch.load(_weights(weights), map_location="cpu", weights_only=True))
+    elif in_channels != 3:
+        net.conv1 = _convolution(in_channels, 7, 2)
+    return _without_classifier(net)
+
+
+def cifar_resnet50(in_channels: int = 3) -> nn.Module:
+    """ResNet-50 for images of 32 x 32 or so: (N, in_channels, H, W) -> (N, 2048).
+
+    Its stem is a 3x3 convolution of stride 1, and no pooling follows; all else is as above.
+    """
+    from torchvision import models  # here, since it is slow to import
+
+    net = models.resnet50()
+    net.conv1, net.maxpool = _convolution(in_channels, 3, 1), nn.Identity()
+    return _without_classifier(net)
+
+
+def _convolution(in_channels: int, kernel: int, stride: int) -> nn.Conv2d:
+    """A stem, initialized as torchvision initializes every convolution."""
+    layer = nn.Conv2d(in_channels, 64, kernel, stride, kernel // 2, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
+
+
+def _without_classifier(net: nn.Module) -> nn.Module:
+    net.fc, net.feature_dim = nn.Identity(), FEATURES
+    return net
+
+
+def _weights(given: str) -> Path:
+    """The file of the weights, checked; fetched to PyTorch's cache where it is not there and none is given."""
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
+    path = Path(given) if given else cached
+    advice = f"put torchvision's ResNet-50 weights IMAGENET1K_V2, {WEIGHTS_FILE}, there, or name them in MODEL.WEIGHTS"
+    if not given and not path.is_file():
+        _fetch(path, advice)
+    try:
+        with open(path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"MODEL.PRETRAINED is True, but {path} cannot be read ({error.strerror}); {advice}") from None
+    if not sha256.startswith(SHA256_PREFIX):
+        raise ConfigError(
+            f"{path} is not the file of weights that is expected: its SHA-256 begins with "
+            f"{sha256[: len(SHA256_PREFIX)]}, not with {SHA256_PREFIX}; {advice}"
+        )
+    return path
+
+
+def _fetch(path: Path, advice: str) -> None:
+    from torchvision.models import ResNet50_Weights  # here, since it is slow to import
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(ResNet50_Weights.IMAGENET1K_V2.url, path, SHA256_PREFIX, progress=False)
+    except Exception as error:  # networks and proxies raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(
+            f"MODEL.PRETRAINED is True, but {path} is absent and cannot be fetched ({reason}); {advice}"
+        ) from None
