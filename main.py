@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 EXAMPLES = """\
-KEY VALUE pairs override the configuration file; seval/config.py has every key with its meaning. Examples:
+KEY VALUE pairs override the configuration file; seval/defaults.py has every key with its meaning. Examples:
 
   python main.py --config-file configs/tiny/fixmatch.yaml SEED 1
   python main.py --config-file configs/cifar10/fixmatch_seval_load.yaml --with-prerequisites \\

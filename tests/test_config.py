@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from seval.config import NOT_IDENTITY, ConfigError, defaults, delta, flatten, load, own_node, with_overrides
+from seval.config import ConfigError, defaults, delta, flatten, load, own_node, with_overrides
+from seval.defaults import NOT_IDENTITY
 from seval.run import Run, identity
 from tests.settings import ROOT
 
