@@ -109,12 +109,12 @@ def build(cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, devic
 
 def place(cfg: Node, image_set: ImageSet, splits: Splits, device: torch.device) -> dict[str, Images]:
     """Every split's images and labels, on the device."""
-    images, labels = map(torch.from_numpy, image_set.train)
+    images, labels = map(torch.from_numpy, image_set.train[:2])
     data = {
         name: Images(images[index].to(device), labels[index].to(device))
         for name, index in ((name, torch.from_numpy(index)) for name, index in splits._asdict().items())
     }
-    test_images, test = map(torch.from_numpy, image_set.test)
+    test_images, test = map(torch.from_numpy, image_set.test[:2])
     if cfg.DATASET.NUM_TEST:  # the first so many of each class
         of_class = [torch.nonzero(test == c).flatten()[: cfg.DATASET.NUM_TEST] for c in range(image_set.num_classes)]
         chosen = torch.cat(of_class)
