@@ -30,6 +30,7 @@ lint: $(VENV)/ready  ## ruff
 bench: $(VENV)/ready  ## side-by-side timings, as ratios
 	$(RUN)/python benchmarks/fits.py
 	$(RUN)/python benchmarks/augment.py
+	$(RUN)/python benchmarks/prepare.py
 
 lock: $(VENV)/ready  ## pin what the container installs
 	$(BIN)/pip install --quiet pip-tools

@@ -46,7 +46,7 @@ def draw(run: Run, path: Path) -> list[int]:
 
 def mosaic(run: Run, classes: np.ndarray) -> np.ndarray:
     """uint8 (rows of classes x H, columns of views x W[, 3]): each row shows one labeled image of its class."""
-    images, labels = run.image_set.train
+    images, labels = run.image_set.train[:2]
     dataset, stream = run.cfg.DATASET, generator(run.cfg.SEED, "contact sheet")
     rows = []
     for c in classes:

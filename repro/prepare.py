@@ -18,10 +18,14 @@ _EXAMPLES = """examples:
   python repro/prepare.py cifar10 --download           fetch CIFAR-10 into data/raw and write data/cifar10.h5
   python repro/prepare.py cifar10 --raw ~/downloads    from cifar-10-python.tar.gz, or its unpacked folder, in there
   python repro/prepare.py fashion_mnist                from data/raw or the Debian package dataset-fashion-mnist
+  python repro/prepare.py stl10 --download             a broken download goes on where it stopped
+  python repro/prepare.py small_imagenet127            from data/imagenet; what belongs there is listed below
+  python repro/prepare.py semi_aves                    from data/semi_fgvc
   python repro/prepare.py tiny --verify                check every checksum of data/tiny.h5
 
 raw files:
-""" + "\n".join(f"  {name:14} {source.files}" for name, source in SOURCES.items())
+""" + "\n".join(f"  {name:21} {source.files}" for name, source in SOURCES.items())
+_EXAMPLES += "".join(f"\n\n{name}: {source.closed}" for name, source in SOURCES.items() if source.closed)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing was changed; the same command starts anew", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -49,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--raw",
         metavar="DIR",
         type=Path,
-        help="folder of the raw files (default: that of the system's package, else ROOT/raw)",
+        help="folder of the raw files (default: that of the system's package or of the published code, else ROOT/raw)",
     )
     parser.add_argument("--download", action="store_true", help="fetch raw files that cannot be used as they are")
     parser.add_argument("--verify", action="store_true", help="only check the file that is there, in full")
@@ -69,29 +76,33 @@ def _is_valid(path: Path) -> bool:
 
 
 def _prepare(path: Path, source: Source, raw: Path | None, download: bool) -> None:
-    packaged = source.packaged if source.packaged and source.packaged.is_dir() else None
+    usual = path.parent / source.folder
+    packaged = next((folder for folder in (source.packaged, usual) if folder and folder.is_dir()), None)
     folder = raw or packaged or path.parent / "raw"
     print(f"reading {folder}", flush=True)
     try:
         images = source.read(folder)
     except DataError as error:
-        if not download:
+        if not download or source.closed:
             raise
         folder = raw or path.parent / "raw"
         print(f"{error}\ndownloading into {folder}", flush=True)
         source.download(folder)
         images = source.read(folder)
-    if not images.attributes["official"]:
+    if images.attributes["official"] is False:
         print("note: these raw files are not the published ones; the file's attribute `official` says so")
     print(f"writing {path}", flush=True)
     write(path, images, source.compress)
-    _say(path, read(path), "is ready")
+    _say(path, read(path, stream=True), "is ready")
 
 
 def _say(path: Path, images: ImageSet, state: str) -> None:
     print(f"{path} {state} ({path.stat().st_size / 1e6:.1f} MB)")
-    for part, counts in class_counts(images).items():
-        print(f"  {part}: {sum(counts)} images of {len(counts)} classes, {min(counts)} to {max(counts)} per class")
+    counts = class_counts(images)
+    for name, part in images.parts.items():
+        of_classes = counts[name]
+        known = f"of {len(of_classes)} classes, {min(of_classes)} to {max(of_classes)} per class"
+        print(f"  {name}: {len(part.labels)} images {known if any(of_classes) else 'of unknown class'}")
 
 
 if __name__ == "__main__":

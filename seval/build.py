@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seval.algorithms import ALGORITHMS, Head
-from seval.config import ConfigError, Node
+from seval.config import ConfigError, Node, node_of
 from seval.data.augment import evaluation
 from seval.data.decode import Decoder, is_encoded
 from seval.data.loader import Images, Loader, Streamed, generator
@@ -127,12 +127,20 @@ def place(cfg: Node, image_set: ImageSet, splits: Splits, device: torch.device) 
             pixels = torch.from_numpy(part.images[index]).to(device)
         return Images(pixels, labels)
 
-    data = {name: images(image_set.train, index) for name, index in splits._asdict().items()}
-    test = image_set.test.labels
-    chosen = np.arange(len(test))
-    if cfg.DATASET.NUM_TEST:  # the first so many of each class
-        chosen = np.concatenate([chosen[test == c][: cfg.DATASET.NUM_TEST] for c in range(image_set.num_classes)])
-    return data | {"test": images(image_set.test, chosen)}
+    parts = {"unlabeled": image_set.unlabeled or image_set.train}
+    data = {name: images(parts.get(name, image_set.train), index) for name, index in splits._asdict().items()}
+    return data | {"test": images(image_set.test, _chosen_test(cfg, image_set.test.labels))}
+
+
+def _chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:
+    """Indices of the test images used: all, or the first so many of each class."""
+    counts = np.bincount(labels)
+    most = cfg.DATASET.NUM_TEST or counts.max()
+    if node_of(cfg.DATASET.NAME) == "IMAGENET" and cfg.DATASET.IMAGENET.TEST == "balanced":
+        most = min(most, counts.min())
+    if (counts <= most).all():
+        return np.arange(len(labels))
+    return np.concatenate([np.flatnonzero(labels == c)[:most] for c in range(len(counts))])
 
 
 def _check_crop(cfg: Node, side: int) -> None:

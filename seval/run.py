@@ -8,6 +8,7 @@ import time
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from seval import record
@@ -76,11 +77,16 @@ class Run:
     @cached_property
     def splits(self) -> long_tail.Splits:
         """Which training images this run uses for what."""
-        return long_tail.split(self.image_set.train.labels, self.cfg)
+        train, own = self.image_set.train, self.image_set.unlabeled
+        pool = None
+        if own is not None:  # batch 1 of it is of the training classes
+            pool = own.batch == 1 if own.batch is not None else np.ones(len(own.labels), bool)
+        return long_tail.split(train.labels, self.cfg, pool=pool, batch=train.batch)
 
     def manifest(self) -> dict:
         """Per-class counts and a SHA-256 of each split's indices."""
-        return long_tail.manifest(self.splits, self.image_set.train.labels)
+        own = self.image_set.unlabeled
+        return long_tail.manifest(self.splits, self.image_set.train.labels, None if own is None else own.labels)
 
     def execute(self) -> dict:
         """The record: read if the run is done, else trained, from its checkpoint if there is one.

@@ -8,12 +8,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from seval.data.prepare import ImageSet
+from seval.data.parts import DataError, Encoded, ImageSet, Stream, blocks_of
 
 TINY = Path(__file__).resolve().parents[1] / "data" / "tiny.h5"
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def fails(function, *arguments) -> str:
+    """The message of the `DataError` that the call must raise, on one line."""
+    with pytest.raises(DataError) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def whole(array: np.ndarray | Stream | Encoded) -> np.ndarray:
+    """All of it in memory; of encoded images their bytes."""
+    return np.concatenate(list(blocks_of(array.stream() if isinstance(array, Encoded) else array)))
+
+
+def same(a: ImageSet, b: ImageSet) -> bool:
+    """Whether two sets hold the same, streamed or not."""
+    plain = [s._replace(train=None, test=None, unlabeled=None) for s in (a, b)]
+    arrays = [{key: whole(array) for key, array in s.arrays().items()} for s in (a, b)]
+    equal = arrays[0].keys() == arrays[1].keys() and all(np.array_equal(x, arrays[1][k]) for k, x in arrays[0].items())
+    return plain[0] == plain[1] and equal
 
 
 def write_cifar10(
@@ -50,11 +72,102 @@ def write_small_cifar10(raw: Path, tiny: ImageSet, per_class: int = 20, test_per
     return write_cifar10(raw, *parts)
 
 
+def write_cifar100(raw: Path, tiny: ImageSet, per_class: int = 3, test_per_class: int = 1) -> Path:
+    """`raw`/cifar-100-python as Python 2 wrote it, class c made of images of class c % 10 of tiny, shuffled."""
+    folder = raw / "cifar-100-python"
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = ("train", "training", tiny.train, per_class), ("test", "testing", tiny.test, test_per_class)
+    for name, kind, part, count in splits:
+        images, labels = _of_classes(part, 100, count)
+        content = {
+            b"filenames": [f"thing_s_{i:06d}.png".encode() for i in range(len(labels))],
+            b"batch_label": f"{kind} batch 1 of 1".encode(),
+            b"fine_labels": labels.tolist(),
+            b"coarse_labels": (labels // 5).tolist(),
+            b"data": as_rgb(images, 32).reshape(len(labels), -1),
+        }
+        _pickle(folder / name, content)
+    fine = [f"fine_{c}".encode() for c in range(100)]
+    _pickle(folder / "meta", {b"fine_label_names": fine, b"coarse_label_names": [f"c_{c}".encode() for c in range(20)]})
+    return folder
+
+
+def write_stl10(raw: Path, tiny: ImageSet, train: int = 30, test: int = 20, unlabeled: int = 40) -> Path:
+    """`raw`/stl10_binary: planes column by column, labels from 1."""
+    folder = raw / "stl10_binary"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part, chosen in (
+        ("train", tiny.train, slice(train)),
+        ("test", tiny.test, slice(test)),
+        ("unlabeled", tiny.train, slice(train, train + unlabeled)),
+    ):
+        columns = as_rgb(part.images[chosen], 96).transpose(0, 1, 3, 2)
+        (folder / f"{name}_X.bin").write_bytes(columns.tobytes())
+        if name != "unlabeled":
+            (folder / f"{name}_y.bin").write_bytes((part.labels[chosen] + 1).astype(np.uint8).tobytes())
+    (folder / "class_names.txt").write_text("airplane\nbird\ncar\ncat\ndeer\ndog\nhorse\nmonkey\nship\ntruck\n")
+    return folder
+
+
+def write_imagenet(folder: Path, tiny: ImageSet, side: int = 32, count: int = 40, form: str = "python2") -> dict:
+    """Down-sampled ImageNet with `count` images a batch, long-tailed over the 1,000 classes; form python2, npz or a
+    number, the protocol of a pickle of Python 3. Returns what was written: (data, labels from 1) by file name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, written = np.random.RandomState(side), {}
+    by_rank = rng.permutation(1000) + 1
+    for k, name in enumerate([*(f"train_data_batch_{k}" for k in range(1, 11)), "val_data"]):
+        images = as_rgb(tiny.train.images[k * count : (k + 1) * count], side).reshape(count, -1)
+        labels = by_rank[np.minimum(rng.geometric(0.01, count), 1000) - 1]
+        content = {"data": images, "labels": labels.tolist()}
+        content |= {"mean": images.mean(0)} if name.startswith("train") else {}
+        if form == "npz":
+            np.savez(folder / f"{name}.npz", **content)
+        elif form == "python2":
+            _pickle(folder / name, {key.encode(): value for key, value in content.items()})
+        else:
+            (folder / name).write_bytes(pickle.dumps(content, protocol=int(form)))
+        written[name] = images, labels
+    return written
+
+
+def write_semi_aves(raw: Path, tiny: ImageSet, inside: int = 20, outside: int = 30) -> Path:
+    """`raw`/semi_fgvc: real JPEG files of 1 to 4 images of each of 200 classes, one to test, and the four lists."""
+    folder, rng = raw / "semi_fgvc", np.random.RandomState(0)
+    images = iter(tiny.train.images[:, 0])
+
+    def put(path: str, label: int) -> str:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(next(images)).convert("RGB").save(folder / path, "JPEG", quality=90)
+        return f"{path} {label}\n"
+
+    counts = rng.randint(1, 5, 200)
+    train = [put(f"trainval_images/{c}/{i}.jpg", c) for c in range(200) for i in range(counts[c])]
+    test = [put(f"test/{i}.jpg", c) for i, c in enumerate(rng.permutation(200))]
+    known = [put(f"u_train_in/{i}.jpg", -1) for i in range(inside)]
+    unknown = [put(f"u_train_out/{i}.jpg", -1) for i in range(outside)]
+    for name, lines in (("l_train_val", train), ("test", test), ("u_train_in", known), ("u_train", known + unknown)):
+        (folder / f"{name}.txt").write_text("".join(lines))
+    return folder
+
+
+def _of_classes(part, classes: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` images for each of so many classes, class c from class c % 10 of the part, in one fixed random order."""
+    members = [np.flatnonzero(part.labels == c) for c in range(10)]
+    index = np.concatenate([members[c % 10][c // 10 * count :][:count] for c in range(classes)])
+    order = np.random.RandomState(0).permutation(len(index))
+    return part.images[index[order]], np.repeat(np.arange(classes), count)[order]
+
+
 def as_cifar10(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, c, H, W) to (N, 3, 32, 32): pixels repeated, then a black border; gray becomes three channels."""
-    scale = 32 // max(images.shape[2:])
+    """`as_rgb` at 32 x 32."""
+    return as_rgb(images, 32)
+
+
+def as_rgb(images: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (N, c, H, W) to (N, 3, side, side): pixels repeated, then a black border; gray becomes three channels."""
+    scale = side // max(images.shape[2:])
     large = images.repeat(scale, axis=2).repeat(scale, axis=3)
-    gaps = [32 - side for side in large.shape[2:]]
+    gaps = [side - length for length in large.shape[2:]]
     padded = np.pad(large, ((0, 0), (0, 0), *((gap // 2, gap - gap // 2) for gap in gaps)))
     return padded.repeat(3 // padded.shape[1], axis=1)
 

@@ -17,25 +17,14 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property, lru_cache, partial
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
+from seval.data.parts import Encoded
 from seval.data.prepare import DataError, one_line, remedy
 
 CHUNK = 16  # images a task: few enough that the workers share every batch
-
-
-class Encoded(Protocol):
-    """Images as the files they came in. It is pickled for the workers: it must be small, and open its file lazily."""
-
-    path: Path  # of the file that holds them, for messages
-
-    def __len__(self) -> int: ...
-
-    def read(self, i: int) -> bytes:
-        """The content of image i's file, in a format that Pillow knows."""
 
 
 def is_encoded(images: object) -> bool:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from seval.data.augment import VIEWS, evaluation, normalize, resize
-from seval.data.decode import Decoder, Encoded
+from seval.data.decode import Decoder
+from seval.data.parts import Encoded
 
 
 class Streamed:

@@ -1,61 +1,42 @@
 """One HDF5 layout for every image set, its writer, reader and verifier.
 
-Groups `train`, `test` and, where a set has one, `unlabeled` hold `images` uint8 (N, c, H, W) and `labels` int64 (N,).
+Groups `train`, `test` and, where a set has one, `unlabeled` hold `labels` int64 (N,) and either `images` uint8
+(N, c, H, W) or N encoded images: all their bytes in `encoded` uint8 (B,), image i from `offsets`[i] to the next.
+A group may hold `batch` uint8 (N,) too; see `Part`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
+from tqdm import tqdm
 
 from seval.config import defaults
+from seval.data.parts import (
+    PARTS,
+    DataError,
+    Digest,
+    Encoded,
+    ImageSet,
+    Part,
+    Stream,
+    blocks_of,
+    digest,
+    dtype_of,
+    one_line,
+    stored,
+)
 
 FORMAT = 1  # of the layout; raise it when a reader of the old one would misread the new one
-PARTS = ("train", "test", "unlabeled")
 _CHUNK_BYTES = 1 << 20
-#: Attributes of the file beside those that have a field of their own in `ImageSet`.
-_ATTRIBUTES = ("source", "license", "credit", "sources_sha256", "official", "class_counts")
-
-
-class DataError(ValueError):
-    """An image set or a raw file that cannot be used; one line: the file, what is wrong, what to do."""
-
-
-class Part(NamedTuple):
-    """Images uint8 (N, c, H, W) and labels int64 (N,); -1 is unknown, in the unlabeled part only."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-class ImageSet(NamedTuple):
-    """A prepared set. `mean` and `std` are per channel, on the scale where a pixel lies in [0, 1]."""
-
-    name: str
-    train: Part
-    test: Part
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    attributes: Mapping[str, object]  # source, license, credit, sources_sha256, official; class_counts once written
-    unlabeled: Part | None = None
-    sha256: Mapping[str, str] = {}  # "train/images" -> digest over dtype, shape and bytes, as stored in the file
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    @property
-    def parts(self) -> dict[str, Part]:
-        """The parts this set has, by name."""
-        return {name: part for name in PARTS if (part := getattr(self, name)) is not None}
+#: Attributes of the file beside those that have a field of their own in `ImageSet`; the last may be missing.
+_ATTRIBUTES = ("source", "license", "credit", "sources_sha256", "official", "class_counts", "statistics_of")
 
 
 def data_file(name: str, root: str | Path | None = None) -> Path:
@@ -65,13 +46,6 @@ def data_file(name: str, root: str | Path | None = None) -> Path:
     if str(root) == default:
         root = os.environ.get("SEVAL_DATA") or root
     return Path(root) / f"{name}.h5"
-
-
-def digest(array: np.ndarray) -> str:
-    """SHA-256 over dtype, shape and bytes (C order)."""
-    sha = hashlib.sha256(json.dumps([array.dtype.str, array.shape]).encode())
-    sha.update(np.ascontiguousarray(array).data)
-    return sha.hexdigest()
 
 
 def class_counts(images: ImageSet) -> dict[str, list[int]]:
@@ -85,26 +59,29 @@ def class_counts(images: ImageSet) -> dict[str, list[int]]:
 def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
     """Write the set aside, then rename it: nothing half-made ever bears the final name.
 
-    The same arrays give the same bytes, as far as one build of HDF5 and zlib is concerned.
+    Images that are streams are written, and their SHA-256 taken, block by block. The same arrays give the same bytes,
+    streamed or not, as far as one build of HDF5 and zlib is concerned.
     Raises `DataError` where the arrays do not follow the layout.
     """
     path = Path(path)
     _check(images, f"cannot write {path}", "mend its source")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _sweep(path)
+    aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     options = {"fletcher32": True, "track_times": False}
     options |= {"compression": "gzip", "compression_opts": 9} if compress else {}
+    arrays = images.arrays()
+    size = sum(_bytes(array) for array in arrays.values())
     try:
         # From this version of the format on, HDF5 checksums its own metadata too.
-        with h5py.File(aside, "w", libver=("v110", "v110")) as file:
+        with (
+            h5py.File(aside, "w", libver=("v110", "v110")) as file,
+            tqdm(total=size, unit="B", unit_scale=True, desc=path.name, leave=False, disable=None) as bar,
+        ):
             for key, value in _header(images).items():
                 file.attrs[key] = _text(value)
-            for name, part in images.parts.items():
-                for field, array in part._asdict().items():
-                    rows = min(len(array), max(1, _CHUNK_BYTES * len(array) // array.nbytes))
-                    chunks = (rows, *array.shape[1:])
-                    stored = file.create_dataset(f"{name}/{field}", data=array, chunks=chunks, **options)
-                    stored.attrs["sha256"] = _text(digest(array))
+            for key, array in arrays.items():
+                _store(file, key, array, options, bar.update)
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -112,59 +89,58 @@ def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
         aside.unlink(missing_ok=True)
 
 
-def read(path: str | Path) -> ImageSet:
-    """The whole set, after what can be checked cheaply: format, attributes, HDF5 checksums, dtypes, shapes, labels.
+def read(path: str | Path, stream: bool = False) -> ImageSet:
+    """The set, after what can be checked cheaply: format, attributes, HDF5 checksums, dtypes, shapes, labels.
 
-    Raises `DataError` where the file is missing, is not such a file, or fails a check.
+    Encoded images stay in the file, and with `stream` pixels do too; the checksums of what stays are checked when it is
+    read. Raises `DataError` where the file is missing, is not such a file, or fails a check.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(_missing(path))
-    again = f"write it again: {remedy(path)}"
-    try:
+
+    def checked() -> ImageSet:
         with h5py.File(path, "r") as file:
             if (version := _attribute(file, "format")) != FORMAT:
-                raise DataError(f"{path} is of format {version}, but this code reads format {FORMAT}; {again}")
-            images = _load(file)
-        _check(images, f"{path} is damaged", again)
+                raise DataError(f"{path} is of format {version}, but this code reads format {FORMAT}; {_again(path)}")
+            images = _load(file, path, stream)
+        _check(images, f"{path} is damaged", _again(path))
         return images
-    except DataError:
-        raise
-    # What HDF5, JSON and NumPy raise on altered bytes depends on where they lie; it is all the same to the user.
-    except (OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
-        raise DataError(f"{path} is damaged, incomplete or not HDF5 ({one_line(error)}); {again}") from None
+
+    return _guarded(path, checked)
 
 
 def verify(path: str | Path) -> ImageSet:
-    """`read`, and then in full: every SHA-256 and class count, and mean and std against the pixels.
+    """`read` with `stream`, and then in full: every SHA-256 and class count, and mean and std against the pixels.
 
-    Published channel statistics describe the official images, so they are compared only where the set is official.
+    Published channel statistics describe the official images, so they are compared only where the set is official, and
+    not where they are another set's.
     """
     path = Path(path)
-    images = read(path)
-    again = f"write it again: {remedy(path)}"
-    for key, array in _arrays(images).items():
-        if digest(array) != images.sha256[key]:
-            raise DataError(f"{path} was altered: {key} does not match its SHA-256; {again}")
+    images = read(path, stream=True)
+    _guarded(path, lambda: _verify_arrays(path, images))
     if class_counts(images) != images.attributes["class_counts"]:
-        raise DataError(f"{path} was altered: its class counts do not match its labels; {again}")
-    if images.attributes["official"]:
+        raise DataError(f"{path} was altered: its class counts do not match its labels; {_again(path)}")
+    if images.attributes["official"] and not images.train.is_encoded and "statistics_of" not in images.attributes:
         mean, std = statistics(images.train.images)
         for what, given, measured in (("mean", images.mean, mean), ("std", images.std, std)):
             if not np.allclose(given, measured, rtol=0, atol=1e-3):
-                raise DataError(f"{path} was altered: its {what} is {given}, but its pixels have {measured}; {again}")
+                raise DataError(
+                    f"{path} was altered: its {what} is {given}, but its pixels have {measured}; {_again(path)}"
+                )
     return images
 
 
-def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(images: np.ndarray | Stream) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of uint8 images (N, c, H, W), on the scale of [0, 1]."""
     levels = np.arange(256) / 255
-    mean, std = [], []
-    for channel in range(images.shape[1]):  # over the histogram: exact, and no float copy of the images
-        share = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
-        mean.append(float(share @ levels))
-        std.append(float(np.sqrt(share @ (levels - mean[-1]) ** 2)))
-    return tuple(mean), tuple(std)
+    counts = np.zeros((images.shape[1], 256), np.int64)
+    for block in blocks_of(images):  # over the histogram: exact, and no float copy of the images
+        counts += [np.bincount(block[:, channel].ravel(), minlength=256) for channel in range(len(counts))]
+    share = counts / counts.sum(1, keepdims=True)
+    mean = share @ levels
+    std = np.sqrt([row @ (levels - m) ** 2 for row, m in zip(share, mean, strict=True)])
+    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def remedy(path: Path) -> str:
@@ -178,56 +154,156 @@ def _missing(path: Path) -> str:
 
     if path.stem not in SOURCES:
         return f"no file {path}, and {path.stem!r} is not a set this code can prepare; it can: {', '.join(SOURCES)}"
-    return (
-        f"no file {path}; write it with `{remedy(path)} --download`, or put {SOURCES[path.stem].files} "
-        f"into a folder DIR and run `{remedy(path)} --raw DIR`"
-    )
+    source = SOURCES[path.stem]
+    way = source.closed or f"write it with `{remedy(path)} --download`, or put {source.files} into a folder DIR"
+    return f"no file {path}; {way} and run `{remedy(path)} --raw DIR`"
+
+
+def _again(path: Path) -> str:
+    return f"write it again: {remedy(path)}"
+
+
+def _guarded(path: Path, check: Callable[[], ImageSet | None]) -> ImageSet | None:
+    """What HDF5, JSON and NumPy raise on altered bytes depends on where they lie; it is all the same to the user."""
+    try:
+        return check()
+    except DataError:
+        raise
+    except (OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
+        raise DataError(f"{path} is damaged, incomplete or not HDF5 ({one_line(error)}); {_again(path)}") from None
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of `path` left aside that were killed on this machine."""
+    for left in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.partial"):
+        try:
+            os.kill(int(left.name.split(".")[-2]), 0)
+        except ProcessLookupError:
+            left.unlink(missing_ok=True)
+        except (ValueError, PermissionError):
+            pass  # not ours
+
+
+def _bytes(array: np.ndarray | Stream) -> int:
+    return int(np.prod(array.shape, dtype=np.int64)) * dtype_of(array).itemsize
+
+
+def _store(
+    file: h5py.File, key: str, array: np.ndarray | Stream, options: dict, progress: Callable[[int], object]
+) -> None:
+    """Write one array and its SHA-256."""
+    shape, dtype = array.shape, dtype_of(array)
+    chunk = _CHUNK_BYTES // 4 if key.endswith("/encoded") else _CHUNK_BYTES  # these are read an image at a time
+    rows = min(shape[0], max(1, chunk * shape[0] // _bytes(array)))
+    data = file.create_dataset(key, shape, dtype, chunks=(rows, *shape[1:]), **options)
+    sha, done = Digest(shape, dtype), 0
+    for block in _aligned(key, array, rows):
+        data[done : done + len(block)] = block
+        sha.update(block)
+        progress(block.nbytes)
+        done += len(block)
+    data.attrs["sha256"] = _text(sha.hexdigest())
+
+
+def _aligned(key: str, array: np.ndarray | Stream, rows: int) -> Iterator[np.ndarray]:
+    """The blocks of an array, cut at multiples of `rows`: each chunk is written once, whole and in its turn.
+
+    Raises `DataError` where a stream is not what it promised.
+    """
+    shape, dtype = array.shape, dtype_of(array)
+    held, count, total = [], 0, 0
+    for block in blocks_of(array):
+        total += len(block)
+        if block.dtype != dtype or block.shape[1:] != shape[1:] or total > shape[0]:
+            raise DataError(f"{key} must be {dtype} {shape}, but has {block.dtype} {block.shape} up to {total}")
+        held.append(block)
+        count += len(block)
+        if count >= rows:
+            joined = np.concatenate(held) if len(held) > 1 else block
+            count %= rows
+            yield joined[: len(joined) - count]
+            held = [joined[len(joined) - count :].copy()]  # not a view, which would keep all of a block
+            del joined
+    if total != shape[0]:
+        raise DataError(f"{key} must be {shape}, but ended after {total}: its raw files changed while they were read")
+    if count:
+        yield np.concatenate(held)
+
+
+def _verify_arrays(path: Path, images: ImageSet) -> None:
+    for key, array in images.arrays().items():
+        if digest(array) != images.sha256[key]:
+            raise DataError(f"{path} was altered: {key} does not match its SHA-256; {_again(path)}")
 
 
 def _header(images: ImageSet) -> dict[str, object]:
-    counts = {"class_counts": class_counts(images)}
+    attributes = images.attributes | {"class_counts": class_counts(images)}
     fields = {key: getattr(images, key) for key in ("name", "class_names", "mean", "std")}
-    return {"format": FORMAT} | fields | {key: (images.attributes | counts)[key] for key in _ATTRIBUTES}
+    return {"format": FORMAT} | fields | {key: attributes[key] for key in _ATTRIBUTES if key in attributes}
 
 
-def _load(file: h5py.File) -> ImageSet:
+def _load(file: h5py.File, path: Path, stream: bool) -> ImageSet:
     fields = {key: _attribute(file, key) for key in ("name", "class_names", "mean", "std")}
     fields |= {key: tuple(value) for key, value in fields.items() if key != "name"}
     parts, sha256 = {}, {}
     for name in PARTS:
         if name != "unlabeled" or name in file:
-            stored = {field: file[f"{name}/{field}"] for field in Part._fields}
-            parts[name] = Part(**{field: data[()] for field, data in stored.items()})
-            sha256 |= {f"{name}/{field}": _attribute(data, "sha256") for field, data in stored.items()}
-    attributes = {key: _attribute(file, key) for key in _ATTRIBUTES}
+            parts[name] = _load_part(file[name], path, stream)
+            sha256 |= {f"{name}/{key}": _attribute(file[name][key], "sha256") for key in parts[name].arrays()}
+    attributes = {key: _attribute(file, key) for key in _ATTRIBUTES if key != "statistics_of" or key in file.attrs}
     return ImageSet(**fields, **parts, attributes=attributes, sha256=sha256)
+
+
+def _load_part(group: h5py.Group, path: Path, stream: bool) -> Part:
+    name = group.name.strip("/")
+    if "encoded" in group:
+        images = Encoded(path, name, group["offsets"][()])
+        if group["encoded"].dtype != np.uint8 or group["encoded"].shape != (images.offsets[-1],):
+            raise ValueError(f"{name}/encoded has {group['encoded'].shape}, but {name}/offsets says otherwise")
+    elif stream and group["images"].dtype == np.uint8:
+        images = stored(path, f"{name}/images", group["images"].shape)
+    else:
+        images = group["images"][()]
+    return Part(images, group["labels"][()], group["batch"][()] if "batch" in group else None)
 
 
 def _check(images: ImageSet, wrong: str, todo: str) -> None:
     """dtypes, shapes and label range of a set; raises `DataError`."""
-    channels = images.train.images.shape[1:2]
-    for name, (pixels, labels) in images.parts.items():
-        lowest = -1 if name == "unlabeled" else 0
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or not pixels.size:
-            fault = f"{name}/images must be uint8 (N, c, H, W), but is {pixels.dtype} {pixels.shape}"
-        elif labels.dtype != np.int64 or labels.shape != pixels.shape[:1]:
-            fault = f"{name}/labels must be int64 ({len(pixels)},), but is {labels.dtype} {labels.shape}"
-        elif pixels.shape[1:] != images.train.images.shape[1:]:
-            fault = f"{name} has images of {pixels.shape[1:]}, but train of {images.train.images.shape[1:]}"
+    for name, part in images.parts.items():
+        lowest, labels = -1 if name == "unlabeled" else 0, part.labels
+        if fault := _pixel_fault(name, part, images.train):
+            pass
+        elif labels.dtype != np.int64 or labels.shape != (len(part.images),):
+            fault = f"{name}/labels must be int64 ({len(part.images)},), but is {labels.dtype} {labels.shape}"
         elif labels.min() < lowest or labels.max() >= images.num_classes:
             fault = (
                 f"{name}/labels run from {labels.min()} to {labels.max()}, "
                 f"but must lie in {lowest}..{images.num_classes - 1}"
             )
-        else:
-            continue
-        raise DataError(f"{wrong}: {fault}; {todo}")
-    if (len(images.mean),) != channels or (len(images.std),) != channels or not min(images.std) > 0:
-        raise DataError(f"{wrong}: mean {images.mean} and std {images.std} do not fit {channels[0]} channels; {todo}")
+        elif part.batch is not None and (part.batch.dtype != np.uint8 or part.batch.shape != labels.shape):
+            fault = f"{name}/batch must be uint8 {labels.shape}, but is {part.batch.dtype} {part.batch.shape}"
+        if fault:
+            raise DataError(f"{wrong}: {fault}; {todo}")
+    channels = 3 if images.train.is_encoded else images.train.images.shape[1]
+    if len(images.mean) != channels or len(images.std) != channels or not min(images.std) > 0:
+        raise DataError(f"{wrong}: mean {images.mean} and std {images.std} do not fit {channels} channels; {todo}")
 
 
-def _arrays(images: ImageSet) -> dict[str, np.ndarray]:
-    return {f"{name}/{field}": array for name, part in images.parts.items() for field, array in part._asdict().items()}
+def _pixel_fault(name: str, part: Part, train: Part) -> str:
+    """What is wrong with the images of a part, or nothing."""
+    images = part.images
+    if part.is_encoded != train.is_encoded:
+        return f"of {name} and train, one has encoded images and the other pixels"
+    if part.is_encoded:
+        at = images.offsets
+        if at.dtype != np.int64 or at.ndim != 1 or len(at) < 2 or at[0] or np.diff(at).min() < 1:
+            return f"{name}/offsets must be int64 (N + 1,) and rise from 0"
+        return ""
+    if dtype_of(images) != np.uint8 or len(images.shape) != 4 or not _bytes(images):
+        return f"{name}/images must be uint8 (N, c, H, W), but is {dtype_of(images)} {images.shape}"
+    if images.shape[1:] != train.images.shape[1:]:
+        return f"{name} has images of {images.shape[1:]}, but train of {train.images.shape[1:]}"
+    return ""
 
 
 def _text(value: object) -> np.ndarray:
@@ -241,8 +317,3 @@ def _attribute(owner: h5py.File | h5py.Dataset, key: str) -> object:
         raise LookupError(f"{owner.name} lacks the attribute {key}")
     value = owner.attrs[key]
     return json.loads(value if isinstance(value, str) else bytes(value).decode())
-
-
-def one_line(error: Exception) -> str:
-    """What an error of another library says, for a line of ours."""
-    return " ".join(str(error).split()) or type(error).__name__
