@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seval.data.augment import VIEWS
+from seval.data.augment import VIEWS, resize
+from seval.data.decode import decode, is_encoded
 from seval.data.loader import generator
 from seval.run import Run
 
@@ -51,7 +52,14 @@ def mosaic(run: Run, classes: np.ndarray) -> np.ndarray:
     rows = []
     for c in classes:
         member = run.splits.labeled[labels[run.splits.labeled] == c][0]
-        row = [VIEWS[name](torch.from_numpy(images[member][None]).expand(n, -1, -1, -1), stream, dataset.PADDING,
-                           dataset.CUTOUT) for name, n in COLUMNS.items()]
-        rows.append(torch.cat(row).permute(2, 0, 3, 1).flatten(1, 2))  # (H, columns x W, c)
+        stored = decode(images.read(member), dataset.DECODED_SIZE) if is_encoded(images) else images[member]
+        image = torch.from_numpy(stored)[None]
+        row = torch.cat(
+            [
+                VIEWS[name](image.expand(n, -1, -1, -1), stream, dataset.PADDING, dataset.CUTOUT, dataset.CROP)
+                for name, n in COLUMNS.items()
+            ]
+        )
+        row = resize(row, dataset.RESOLUTION) if dataset.RESOLUTION else row
+        rows.append(row.permute(2, 0, 3, 1).flatten(1, 2))  # (H, columns x W, c)
     return torch.cat(rows).squeeze(2).numpy()

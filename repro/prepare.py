@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-try:
-    import seval  # noqa: F401
-except ModuleNotFoundError:  # run from a checkout that is not installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
 
+from repro.contact_sheet import draw
+from repro.tables import CONFIGS
+from seval.config import load
 from seval.data.prepare import DataError, ImageSet, class_counts, data_file, read, verify, write
 from seval.data.sources import SOURCES, Source
+from seval.run import Run
 
 _EXAMPLES = """examples:
   python repro/prepare.py cifar10 --download           fetch CIFAR-10 into data/raw and write data/cifar10.h5
@@ -22,6 +23,7 @@ _EXAMPLES = """examples:
   python repro/prepare.py small_imagenet127            from data/imagenet; what belongs there is listed below
   python repro/prepare.py semi_aves                    from data/semi_fgvc
   python repro/prepare.py tiny --verify                check every checksum of data/tiny.h5
+  python repro/prepare.py tiny --show tiny.png         a picture of its views and of the class counts of its splits
 
 raw files:
 """ + "\n".join(f"  {name:21} {source.files}" for name, source in SOURCES.items())
@@ -35,9 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.verify:
             _say(path, verify(path), "is valid")
+        elif args.show:
+            _show(args.name, path, args.show)
         elif args.force or not _is_valid(path):
             _prepare(path, source, args.raw, args.download)
-    except (DataError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -60,8 +64,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--download", action="store_true", help="fetch raw files that cannot be used as they are")
     parser.add_argument("--verify", action="store_true", help="only check the file that is there, in full")
+    parser.add_argument(
+        "--show", metavar="PNG", type=Path, help="only draw views of each class and the class counts of the splits"
+    )
     parser.add_argument("--force", action="store_true", help="write the file anew, even if it is valid")
     return parser
+
+
+def _show(name: str, path: Path, picture: Path) -> None:
+    shown = draw(
+        Run(
+            load(
+                CONFIGS / name.removesuffix("_64") / "dataset.yaml",
+                ["DATASET.NAME", name, "DATASET.ROOT", str(path.parent)],
+            )
+        ),
+        picture,
+    )
+    print(f"{picture}: views of {len(shown)} classes of {path}, and the class counts of its splits for seed 0")
 
 
 def _is_valid(path: Path) -> bool:

@@ -110,14 +110,16 @@ def write_stl10(raw: Path, tiny: ImageSet, train: int = 30, test: int = 20, unla
 
 
 def write_imagenet(folder: Path, tiny: ImageSet, side: int = 32, count: int = 40, form: str = "python2") -> dict:
-    """Down-sampled ImageNet with `count` images a batch, long-tailed over the 1,000 classes; form python2, npz or a
-    number, the protocol of a pickle of Python 3. Returns what was written: (data, labels from 1) by file name."""
+    """Down-sampled ImageNet with `count` images a batch, long-tailed over the 1,000 classes, from 1,000 on with each
+    of them; form python2, npz or a number, the protocol of a pickle of Python 3. Returns what was written: (data,
+    labels from 1) by file name."""
     folder.mkdir(parents=True, exist_ok=True)
     rng, written = np.random.RandomState(side), {}
     by_rank = rng.permutation(1000) + 1
     for k, name in enumerate([*(f"train_data_batch_{k}" for k in range(1, 11)), "val_data"]):
         images = as_rgb(tiny.train.images[k * count : (k + 1) * count], side).reshape(count, -1)
         labels = by_rank[np.minimum(rng.geometric(0.01, count), 1000) - 1]
+        labels[:1000] = rng.permutation(1000) + 1 if count >= 1000 else labels
         content = {"data": images, "labels": labels.tolist()}
         content |= {"mean": images.mean(0)} if name.startswith("train") else {}
         if form == "npz":
