@@ -8,12 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
 
-from repro.contact_sheet import draw
-from repro.tables import CONFIGS
-from seval.config import load
 from seval.data.prepare import DataError, ImageSet, class_counts, data_file, read, verify, write
 from seval.data.sources import SOURCES, Source
-from seval.run import Run
 
 _EXAMPLES = """examples:
   python repro/prepare.py cifar10 --download           fetch CIFAR-10 into data/raw and write data/cifar10.h5
@@ -72,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(name: str, path: Path, picture: Path) -> None:
+    from repro.contact_sheet import draw  # with PyTorch, which preparing a set does not need
+    from repro.tables import CONFIGS
+    from seval.config import load
+    from seval.run import Run
+
     shown = draw(
         Run(
             load(

@@ -402,3 +402,37 @@ def test_imagenet_127_holds_out_as_many_of_each_class_in_the_order_of_one_shuffl
     assert got.held_out.tolist() == taken[0] + taken[1] + taken[2]
     with pytest.raises(ConfigError, match="leaves none"):
         split(labels, natural("small_imagenet127", HELD_OUT="labeled", HELD_OUT_PER_CLASS=60), batch=batch)
+
+
+#: Every setting of Tables 2, 4 and 5 on CIFAR: n1, m1, gamma_l, gamma_u, reversed.
+PAPER = {
+    "cifar10": [
+        *[(n, m, 100.0, 100.0, False) for n, m in ((500, 4000), (1500, 3000))],
+        *[(n, m, 100.0, 1.0, False) for n, m in ((500, 4000), (1500, 3000))],
+        *[(n, m, 100.0, 100.0, True) for n, m in ((500, 4000), (1500, 3000))],
+        *[(n, m, 150.0, 150.0, False) for n, m in ((500, 4000), (1500, 3000))],
+        (200, 4000, 100.0, 100.0, False),
+        *[(n, 4000, 1.0, 100.0, False) for n in (10, 4)],
+    ],
+    "cifar100": [(n, m, 10.0, 10.0, False) for n, m in ((50, 400), (150, 300))],
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 79])
+@pytest.mark.parametrize(("name", "setting"), [(name, setting) for name in PAPER for setting in PAPER[name]])
+def test_every_setting_of_the_papers_tables_is_split_as_published(name, setting, seed):
+    n1, m1, gamma_l, gamma_u, reverse = setting
+    labels, node = {"cifar10": BALANCED, "cifar100": CIFAR100}[name], f"DATASET.{name.upper()}"
+    pairs = ["DATASET.NAME", name, "SEED", seed, "DATASET.HELD_OUT", "labeled"]
+    pairs += [
+        "DATASET.REVERSE_UL_DISTRIBUTION",
+        reverse,
+        f"{node}.IMB_FACTOR_L",
+        gamma_l,
+        f"{node}.IMB_FACTOR_UL",
+        gamma_u,
+    ]
+    pairs += [f"{node}.NUM_LABELED_HEAD", n1, f"{node}.NUM_UNLABELED_HEAD", m1]
+    got = split(labels, load(overrides=pairs))
+    expected = published(labels, seed, 5000, n1, m1, gamma_l, gamma_u, reverse, 0.5)
+    assert [indices.tolist() for indices in got] == expected
