@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,7 +19,8 @@ KEY VALUE pairs override the configuration file; seval/defaults.py has every key
   python main.py --config-file configs/cifar10/fixmatch.yaml --dry-run
 
 A run that is done prints its record, one that was interrupted goes on from its checkpoint.
-Exit code: 0 done, 2 bad input or a file that cannot be written, 3 training failed, 4 another process trains this run.
+Exit code: 0 done, 2 bad input or a file that cannot be written, 3 training failed, 4 another process trains this run,
+130 interrupted.
 """
 
 
@@ -35,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
             return _describe(run, args.json)
         _announce_device(run)
         if args.eval_only:
-            return _print_line(run, run.evaluate())
+            return _print_line(run, run.evaluate(), args.json)
         if args.resume and not run.record() and not (run.folder / "checkpoint.pt").exists():
             raise ValueError(
                 f"nothing to resume: run {run.id} has no checkpoint in {run.folder}; leave --resume out to start it"
@@ -44,13 +46,15 @@ def main(argv: list[str] | None = None) -> int:
             done = each.execute()
         return _print_record(run, done, args.json)
     except MissingPrerequisite as error:
-        return _fail(2, f"{error}; run first:\n  {_command(error.run, args)}\nor add --with-prerequisites")
+        return _fail(
+            2, f"{error}; run first:\n  {_command(error.run, run.cfg.PREREQUISITE, args)}\nor add --with-prerequisites"
+        )
     except ValueError as error:
         return _fail(2, str(error))
     except RunBusy as error:
         return _fail(4, str(error))
     except OSError as error:
-        return _fail(2, f"{error}; what was finished is kept, and the same command goes on from there")
+        return _fail(2, f"{error}; mend that, and the same command goes on from what is there")
     except TrainingError as error:
         return _fail(3, str(error))
     except KeyboardInterrupt:
@@ -78,6 +82,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     for flag in flags & set(args.overrides):  # options are welcome behind the pairs too
         args.overrides.remove(flag)
         setattr(args, flag[2:].replace("-", "_"), True)
+    if "--config-file" in args.overrides[:-1]:
+        place = args.overrides.index("--config-file")
+        args.config_file = args.overrides.pop(place + 1)
+        args.overrides.pop(place)
     return args
 
 
@@ -93,28 +101,24 @@ def _announce_device(run) -> None:
         print(f"GPU_ID is {run.cfg.GPU_ID}, but there is no GPU here: running on the CPU", file=sys.stderr)
 
 
-def _command(run, args: argparse.Namespace) -> str:
+def _command(run, keys: list, args: argparse.Namespace) -> str:
     """The command that executes `run`: a file beside the given one where one fits, else more overrides."""
     from seval.config import load
     from seval.run import Run
 
-    overrides = args.overrides
-    for file in sorted(Path(args.config_file).parent.glob("*.yaml")):
+    given = args.config_file
+    for file in sorted(Path(given).parent.glob("*.yaml")) if given else ():
         try:
-            if Run(load(file, overrides)).id == run.id:
-                return " ".join(["python main.py --config-file", str(file), *overrides])
+            if Run(load(file, args.overrides)).id == run.id:
+                return shlex.join(["python", "main.py", "--config-file", str(file), *args.overrides])
         except ValueError:
             continue
-    keys = [str(word) for word in run.cfg.PREREQUISITE]
-    return " ".join(["python main.py --config-file", str(args.config_file), *overrides, "PREREQUISITE '[]'", *keys])
+    file = ["--config-file", given] if given else []
+    return shlex.join(["python", "main.py", *file, *args.overrides, "PREREQUISITE", "[]", *map(str, keys)])
 
 
 def _describe(run, as_json: bool) -> int:
-    states = {None: "new", 1.0: "done"}
-    chain = [
-        {"id": each.id, "folder": str(each.folder), "state": states.get(each.progress(), "resumable")}
-        for each in run.chain()
-    ]
+    chain = [{"id": each.id, "folder": str(each.folder), "state": each.state()} for each in run.chain()]
     about = {
         "id": run.id,
         "folder": str(run.folder),
@@ -145,7 +149,10 @@ def _delta(run) -> dict:
     return delta(run.cfg)
 
 
-def _print_line(run, line: dict) -> int:
+def _print_line(run, line: dict, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(line, indent=1))
+        return 0
     print(f"run {run.id} at step {line['step']}")
     rows = [
         (split, network, offset, f"{values['top1']:.2%}", f"{values['balanced_accuracy']:.2%}")

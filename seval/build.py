@@ -48,16 +48,20 @@ class Training(NamedTuple):
             "policies": {head.name: head.policy.state_dict() for head in self.heads},
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_networks(self, state: dict) -> None:
+        """What predictions need; unlike the rest it can be loaded on another device."""
         self.net.load_state_dict(state["net"])
         self.ema.network.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.loader.load_state_dict(state["loader"])
         for head in self.heads:
             head.policy.load_state_dict(state["policies"][head.name])
-        torch.set_rng_state(state["rng"].cpu())
+
+    def load_state_dict(self, state: dict) -> None:
+        self.load_networks(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loader.load_state_dict(state["loader"])
+        torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.mean.device)
+            torch.cuda.set_rng_state(state["cuda_rng"], self.mean.device)
 
 
 def build(cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, device: torch.device) -> Training:
@@ -78,6 +82,7 @@ def build(cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, devic
             len(splits.unlabeled),
             len(splits.held_out),
             net.backbone.feature_dim,
+            cfg.SOLVER.MAX_ITER // cfg.PERIODS.EVAL,
             artifacts.get(name, {}),
         )
         node = cfg.HEADS[name.upper()]
@@ -156,7 +161,7 @@ def _evaluated(cfg: Node, images: Images) -> Images:
     crop, resolution = cfg.DATASET.CROP, cfg.DATASET.RESOLUTION
     if isinstance(images.images, Streamed) or not (crop or resolution):
         return images
-    views = [evaluation(part, crop, resolution) for part in images.images.split(cfg.RUNTIME.EVAL_BATCH)]
+    views = [evaluation(part, crop, resolution) for part in images.images.split(cfg.SOLVER.EVAL_BATCH)]
     return images._replace(images=torch.cat(views))
 
 

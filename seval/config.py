@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from ast import literal_eval
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -100,12 +101,15 @@ def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object
     if not isinstance(content, dict):
         raise ConfigError(f"{file} must hold keys and values, but holds {type(content).__name__}")
     bases = content.pop("_BASE_", [])
-    for base in [bases] if isinstance(bases, str) else bases:
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"_BASE_ in {file} must be a list of files, but is {bases!r}")
+    for base in bases:
         yield from _read(file.parent / base, (*seen, file.resolve()))
 
     def walk(node: dict, prefix: str) -> Iterator[tuple[str, object, str]]:
         for key, value in node.items():
-            if isinstance(value, dict):
+            if isinstance(value, dict) and value:
                 yield from walk(value, f"{prefix}{key}.")
             else:
                 yield f"{prefix}{key}", value, str(file)
@@ -116,7 +120,9 @@ def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object
 def _set(cfg: Node, key: str, value: object, where: str) -> None:
     flat = flatten(cfg)
     if key not in flat:
-        near = difflib.get_close_matches(key, flat, n=1, cutoff=0.0)[0]
+        if inside := [known for known in flat if known.startswith(f"{key}.")]:
+            raise ConfigError(f"{key} in {where} is a group of keys, but is {value!r}; set one of {', '.join(inside)}")
+        near = difflib.get_close_matches(key.upper(), flat, n=1, cutoff=0.0)[0]
         raise ConfigError(f"unknown key {key!r} in {where}; did you mean {near!r}?")
     node = cfg
     *path, last = key.split(".")
@@ -152,10 +158,12 @@ def _coerce(key: str, value: object, default: object, where: str) -> object:
 
 
 def _canonicalize(cfg: Node) -> None:
-    """Give policies and labeled losses their one spelling, so that equal runs have equal identities."""
+    """Give settings that mean the same one spelling, so that equal runs have equal identities."""
     from seval.losses import LABELED_LOSSES
     from seval.policy.base import canonical, parse_call
 
+    if cfg.CURRICULUM:
+        cfg.PREREQUISITE = []  # it replaces what a prerequisite would have learned
     for name, head in cfg.HEADS.items():
         try:
             head.POLICY = canonical(head.POLICY)
@@ -181,8 +189,19 @@ def _check(cfg: Node) -> None:
             f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be a multiple of PERIODS.EVAL, "
             f"which is {cfg.PERIODS.EVAL}"
         )
-    if cfg.SEED < 0:
-        raise ConfigError(f"SEED is {cfg.SEED}, but must be at least 0, so that the run can be done again")
+    for key, value in flat.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key} is {value}, but must be a finite number")
+    if not 0 <= cfg.SEED < 2**32:
+        raise ConfigError(f"SEED is {cfg.SEED}, but must lie between 0 and 2**32 - 1: the run must be repeatable")
+    if not all(type(step) is int for step in cfg.SOLVER.STEPS):
+        raise ConfigError(f"SOLVER.STEPS is {cfg.SOLVER.STEPS}, but must be a list of whole numbers")
+    if len(cfg.PREREQUISITE) % 2 or not all(key in flat for key in cfg.PREREQUISITE[::2]):
+        raise ConfigError(f"PREREQUISITE is {cfg.PREREQUISITE}, but must be pairs of a key and its value")
+    if not any(head.LABELED_LOSS for head in cfg.HEADS.values()):
+        raise ConfigError("no head has a LABELED_LOSS, so there is nothing to train; set HEADS.LINEAR.LABELED_LOSS")
+    if not cfg.OUTPUT_DIR:
+        raise ConfigError("OUTPUT_DIR is empty, but must name the folder of the runs")
     for key, value in flat.items():
         if key.rpartition(".")[2].startswith("IMB_FACTOR") and value < 1:
             raise ConfigError(

@@ -1,6 +1,7 @@
 """Every key of a run's configuration, with its meaning and its default, on one page.
 
-Keys that the published code also has keep their published name and meaning, so its commands work verbatim.
+Keys that the published code also has keep their name and meaning, though not always their default, so that its commands
+work verbatim.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ _C.SOLVER.SCHEDULE = "constant"  # constant, cosine (FixMatch's 7/16 of a period
 _C.SOLVER.STEPS = []  # multi_step: where the rate is multiplied by GAMMA
 _C.SOLVER.GAMMA = 0.1
 _C.SOLVER.WARMUP_ITERS = 0  # the rate rises linearly from 0 over the first so many steps
-_C.SOLVER.PRECISION = "float32"  # float32, bfloat16 (autocast of forward and loss)
+_C.SOLVER.PRECISION = "float32"  # float32 (of it cuDNN's convolutions may take TF32), bfloat16 (autocast)
+_C.SOLVER.EVAL_BATCH = 512  # images a batch when predicting; it decides the last bits of what a curriculum learns
 
 _C.PERIODS = Node()
 _C.PERIODS.EVAL = 500  # steps between evaluations; a rule's slow statistics follow this clock too
@@ -90,7 +92,6 @@ _C.OUTPUT_DIR = "runs"  # a run's folder is OUTPUT_DIR/<id>
 _C.GPU_ID = 0  # CUDA device; -1 is the CPU, and so is any number where there is no GPU
 _C.RUNTIME = Node()
 _C.RUNTIME.THREADS = 0  # CPU threads; 0 leaves PyTorch's choice
-_C.RUNTIME.EVAL_BATCH = 512  # images a batch when predicting
 _C.RUNTIME.WORKERS = 4  # processes that decode sets stored as JPEG; 0 decodes between the steps
 _C.RUNTIME.PROGRESS = True  # draw the progress bar
 _C.RUNTIME.TENSORBOARD = True  # write TensorBoard scalars beside metrics.jsonl
@@ -129,6 +130,20 @@ POSITIVE = (
     "PERIODS.EVAL",
     "PERIODS.CHECKPOINT",
     "PERIODS.QUALITY",
-    "RUNTIME.EVAL_BATCH",
+    "SOLVER.EVAL_BATCH",
 )
-NOT_NEGATIVE = ("DATASET.PADDING", "DATASET.CROP", "DATASET.CUTOUT", "DATASET.RESOLUTION", "RUNTIME.WORKERS")
+NOT_NEGATIVE = (
+    "DATASET.NUM_VALID",
+    "DATASET.NUM_TEST",
+    "DATASET.HELD_OUT_PER_CLASS",
+    "DATASET.PADDING",
+    "DATASET.CROP",
+    "DATASET.CUTOUT",
+    "DATASET.RESOLUTION",
+    "ALGORITHM.UNLABELED_WEIGHT",
+    "SOLVER.MOMENTUM",
+    "SOLVER.WEIGHT_DECAY",
+    "SOLVER.WARMUP_ITERS",
+    "RUNTIME.THREADS",
+    "RUNTIME.WORKERS",
+)

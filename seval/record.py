@@ -12,7 +12,7 @@ import os
 import pickle
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+
+from seval.data.parts import one_line
 
 PACKAGES = ("seval", "torch", "torchvision", "numpy", "scipy", "h5py")
 
@@ -56,14 +58,18 @@ def write_json(path: Path, value: object) -> None:
     replace(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict | None:
+def read_record(path: Path) -> dict | None:
     """The content, or None where there is no such file. Raises `RecordError` where it is damaged."""
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
+        if isinstance(value, dict) and {"id", "results"} <= value.keys():
+            return value
+        error: object = "it is not the record of a run"
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise RecordError(f"{path} is damaged ({error}); delete it to do the run again from its checkpoint") from None
+    except ValueError as damage:
+        error = damage
+    raise RecordError(f"{path} is damaged ({error}); delete it to do the run again from its checkpoint")
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -73,14 +79,38 @@ def save_checkpoint(path: Path, state: dict) -> None:
     replace(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict:
-    """The saved state. Raises `RecordError` where the file is damaged."""
+def load_checkpoint(path: Path) -> dict:
+    """The saved state, on the CPU, where generators want theirs. Raises `RecordError` where the file is damaged."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
-        raise RecordError(
-            f"{path} cannot be loaded ({str(error).splitlines()[0]}); delete it to start the run again"
-        ) from None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, OSError, LookupError, pickle.UnpicklingError) as error:
+        raise _damaged(path, one_line(error)) from None
+    if not isinstance(state, dict) or not {"meta", "step", "evaluations", "net", "ema"} <= state.keys():
+        raise _damaged(path, "it is not a checkpoint")
+    return state
+
+
+def _damaged(path: Path, why: str) -> RecordError:
+    return RecordError(f"{path} cannot be loaded ({why[:200]}); delete it to start the run again")
+
+
+def agree(path: Path, found: object, expected: Mapping[str, object]) -> None:
+    """Raise `RecordError` unless what a file says it belongs to is what is expected."""
+    for key, value in expected.items():
+        given = found.get(key) if isinstance(found, dict) else None
+        if given != value:
+            raise RecordError(
+                f"{path} belongs to another {key} ({given}, not {value}); "
+                "move its folder away or choose another OUTPUT_DIR"
+            )
+
+
+def restore(path: Path, state: dict, load: Callable[[dict], None]) -> None:
+    """Give the state of a checkpoint to what it belongs to. Raises `RecordError` where it does not fit."""
+    try:
+        load(state)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise _damaged(path, one_line(error)) from None
 
 
 def save_artifacts(path: Path, heads: Mapping[str, Mapping[str, np.ndarray]], attributes: Mapping[str, object]) -> None:
@@ -100,8 +130,10 @@ def load_artifacts(path: Path) -> dict[str, dict[str, np.ndarray]]:
     try:
         with h5py.File(path) as file:
             return {head: {name: data[()] for name, data in group.items()} for head, group in file.items()}
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error}); delete its folder and run the estimate again") from None
+    except (OSError, AttributeError, TypeError) as error:
+        raise RecordError(
+            f"{path} cannot be read ({one_line(error)}); delete its folder and run the estimate again"
+        ) from None
 
 
 def append_line(path: Path, line: dict) -> None:
@@ -116,14 +148,17 @@ def append_line(path: Path, line: dict) -> None:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The evaluations so far; a last line that a kill cut short is left out."""
+    """The evaluations so far, up to the first line that is not one: a kill may have cut the last one short."""
     lines = []
     with suppress(FileNotFoundError):
-        for text in path.read_text().splitlines():
+        for text in path.read_bytes().splitlines():
             try:
-                lines.append(json.loads(text))
+                line = json.loads(text)
             except ValueError:
                 break
+            if not isinstance(line, dict) or "progress" not in line:
+                break
+            lines.append(line)
     return lines
 
 
@@ -155,6 +190,8 @@ def claim(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
+        for aside in folder.glob(".*"):  # what a kill left half-written
+            aside.unlink()
         yield
 
 

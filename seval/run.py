@@ -43,8 +43,7 @@ class Run:
 
     def prerequisite(self) -> Run | None:
         """The run it stands on: the same configuration with the keys of PREREQUISITE changed."""
-        keys = self.cfg.PREREQUISITE
-        return Run(with_overrides(self.cfg, ["PREREQUISITE", [], *keys])) if keys else None
+        return Run(_prerequisite(self.cfg)) if self.cfg.PREREQUISITE else None
 
     def chain(self) -> list[Run]:
         """The runs to execute, in order, this one last."""
@@ -53,7 +52,13 @@ class Run:
 
     def record(self) -> dict | None:
         """The finished record; its presence is what makes a run done."""
-        return record.read_json(self.folder / "record.json")
+        return record.read_record(self.folder / "record.json")
+
+    def state(self) -> str:
+        """done, resumable (there is a checkpoint) or new."""
+        if self.record():
+            return "done"
+        return "resumable" if (self.folder / "checkpoint.pt").exists() else "new"
 
     def progress(self) -> float | None:
         """The share of steps done at the last evaluation; None where nothing was ever begun."""
@@ -72,7 +77,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the data set's content."""
-        return hashlib.sha256(json.dumps(dict(self.image_set.sha256), sort_keys=True).encode()).hexdigest()
+        return _fingerprint(self.image_set)
 
     @cached_property
     def splits(self) -> long_tail.Splits:
@@ -94,11 +99,11 @@ class Run:
         Raises `MissingPrerequisite`, `RunBusy`, `ConfigError`, `DataError`, `RecordError` or `TrainingError`.
         """
         if done := self.record():
-            return done
+            return self._agrees(done)
+        artifacts, prerequisites = self.artifacts()
         with record.claim(self.folder):
             if done := self.record():  # another process was faster
                 return done
-            artifacts, prerequisites = self.artifacts()
             record.replace(self.folder / "config.yaml", self.cfg.dump(sort_keys=False).encode())
             begun = time.monotonic()
             training = self.build(artifacts)
@@ -131,7 +136,17 @@ class Run:
             return {}, []
         if not prerequisite.record():
             raise MissingPrerequisite(prerequisite)
-        return record.load_artifacts(prerequisite.folder / "artifacts.h5"), [run.id for run in prerequisite.chain()]
+        prerequisite._agrees(prerequisite.record())
+        found = record.load_artifacts(prerequisite.folder / "artifacts.h5")
+        return found, [run.id for run in prerequisite.chain()]
+
+    def _agrees(self, done: dict) -> dict:
+        """The record, unless it is of another data set than the one at hand; where there is none it is believed."""
+        file = prepare.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
+        if file.is_file():
+            data = _fingerprint(prepare.read(file, stream=True))
+            record.agree(self.folder / "record.json", done, {"id": self.id, "data": data})
+        return done
 
     def evaluate(self) -> dict:
         """Load the checkpoint and measure both networks once more, as at an evaluation. Raises `RecordError`."""
@@ -141,13 +156,14 @@ class Run:
                 f"run {self.id} has no checkpoint in {self.folder}; leave --eval-only out to train it"
             )
         training = self.build(self.artifacts()[0])
-        state = record.load_checkpoint(checkpoint, training.mean.device)
-        training.load_state_dict(state)
+        state = record.load_checkpoint(checkpoint)
+        record.agree(checkpoint, state["meta"], {key: self.meta()[key] for key in ("configuration", "data")})
+        record.restore(checkpoint, state, training.load_networks)
         return evaluated(training, state["step"], {}, refresh=False)
 
     def meta(self) -> dict[str, str]:
         """What a checkpoint must agree with to be this run's."""
-        return {"configuration": self.id, "data": self.fingerprint}
+        return {"configuration": self.id, "data": self.fingerprint, "device": device(self.cfg.GPU_ID).type}
 
     def summarize(self, history: list[dict], prerequisites: list[str], seconds: float) -> dict:
         """The content of record.json."""
@@ -174,9 +190,22 @@ class Run:
         }
 
 
+def _prerequisite(cfg: Node) -> Node:
+    return with_overrides(cfg, ["PREREQUISITE", [], *cfg.PREREQUISITE])
+
+
+def _fingerprint(image_set: prepare.ImageSet) -> str:
+    return hashlib.sha256(json.dumps(dict(image_set.sha256), sort_keys=True).encode()).hexdigest()
+
+
 def identity(cfg: Node) -> str:
-    """10 hexadecimal digits of what differs from the defaults. A published curriculum counts by its content."""
+    """10 hexadecimal digits of what differs from the defaults.
+
+    A published curriculum counts by its content, a prerequisite by its own identity.
+    """
     changed = delta(cfg)
+    if cfg.PREREQUISITE:
+        changed["PREREQUISITE"] = identity(_prerequisite(cfg))
     if cfg.CURRICULUM:
         arrays = published(cfg.CURRICULUM)
         changed["CURRICULUM"] = hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()

@@ -18,6 +18,8 @@ from seval.build import Training
 from seval.config import Node
 from seval.policy.base import HeldOut, PseudoLabels
 
+_KEPT = "the last checkpoint, if there is one, is kept: lower SOLVER.BASE_LR or look at the data"
+
 
 class TrainingError(RuntimeError):
     """Training cannot go on."""
@@ -97,15 +99,9 @@ def resume(training: Training, checkpoint: Path, lines: Path, meta: dict[str, st
     """(first step, evaluations so far), having loaded the checkpoint if there is one."""
     if not checkpoint.exists():
         return 0, record.keep_lines(lines, 0)
-    state = record.load_checkpoint(checkpoint, training.mean.device)
-    for key, value in meta.items():
-        found = state.get("meta", {}).get(key)
-        if found != value:
-            raise record.RecordError(
-                f"{checkpoint} belongs to another {key} ({found}, not {value}); "
-                "move its folder away or choose another OUTPUT_DIR"
-            )
-    training.load_state_dict(state)
+    state = record.load_checkpoint(checkpoint)
+    record.agree(checkpoint, state["meta"], meta)
+    record.restore(checkpoint, state, training.load_state_dict)
     return state["step"], record.keep_lines(lines, state["evaluations"])
 
 
@@ -114,17 +110,19 @@ def evaluated(training: Training, step: int, losses: dict[str, float], refresh: 
     cfg = training.cfg
     if not all(map(math.isfinite, losses.values())):
         raise TrainingError(
-            f"loss became {sum(losses.values())} between steps {step - cfg.PERIODS.EVAL} and {step} "
-            f"({losses}); the last checkpoint is kept: lower SOLVER.BASE_LR or look at the data"
+            f"loss became {sum(losses.values())} between steps {step - cfg.PERIODS.EVAL} and {step} ({losses}); {_KEPT}"
         )
     networks = {"ema": training.ema.network, "raw": training.net}
 
     @cache
     def logits(name: str, head: str, split: str) -> Tensor:
         return evaluate.predict(
-            networks[name], head, training.data[split].images, training.mean, training.std, cfg.RUNTIME.EVAL_BATCH
+            networks[name], head, training.data[split].images, training.mean, training.std, cfg.SOLVER.EVAL_BATCH
         )
 
+    for name, head in ((name, head.name) for name in networks for head in training.heads):
+        if not logits(name, head, "test").isfinite().all():
+            raise TrainingError(f"the {name} network predicts what is not finite after {step} steps; {_KEPT}")
     progress, last, counts = step / cfg.SOLVER.MAX_ITER, training.heads[-1], training.class_counts
     line: dict = {"step": step, "progress": progress, "lr": rate(step - 1, cfg.SOLVER), "loss": losses}
     line["policy"] = {head.name: _refresh(training, head, logits, progress) for head in training.heads if refresh}

@@ -7,10 +7,11 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import main
 from repro import prepare as prepare_cli
-from seval.data.prepare import read
+from seval.data.prepare import read, write
 from tests.settings import ROOT, SMALL
 from tests.standins import TINY, write_small_cifar10
 
@@ -187,27 +188,62 @@ def test_a_disk_that_is_full_while_writing_a_checkpoint(tmp_path, capsys):
 
 def test_the_authors_curriculum_is_replayed_from_the_command_line(tmp_path, capsys):
     prefix = ROOT / "tests/curricula/cifar10_l_500_100_ul_4000_100_seed_79"
-    code, _, err = run(
-        capsys,
-        *command(
-            "fixmatch_seval_load",
-            *SMALL,
-            "OUTPUT_DIR",
-            tmp_path,
-            "CURRICULUM",
-            prefix,
-            "PREREQUISITE",
-            "[]",
-            "SOLVER.MAX_ITER",
-            4,
-            "PERIODS.EVAL",
-            2,
-        ),
-    )
+    few = [*SMALL, "OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 4, "PERIODS.EVAL", 2]
+    code, _, err = run(capsys, *command("fixmatch_seval_load", *few, "CURRICULUM", prefix))
+    assert code == 2 and "has 500 rows, but this run has 2 evaluations" in err
+    for name in ("pi", "thres"):  # two of them are enough here
+        np.save(tmp_path / f"short_estim_{name}.npy", np.load(f"{prefix}_estim_{name}.npy")[-2:])
+    code, _, err = run(capsys, *command("fixmatch_seval_load", *few, "CURRICULUM", tmp_path / "short"))
     assert code == 0, err
-    folder = next(tmp_path.glob("*/artifacts.h5"))
-    with h5py.File(folder) as file:
-        assert np.allclose(file["linear/pi_smoothed"], np.load(f"{prefix}_estim_pi.npy"))
+    with h5py.File(next(tmp_path.glob("*/artifacts.h5"))) as file:
+        assert np.allclose(file["linear/pi_smoothed"], np.load(f"{prefix}_estim_pi.npy")[-2:])
+
+
+def test_a_run_is_not_confused_with_that_of_other_data(tmp_path, capsys):
+    """Same name, same settings, other images: record, checkpoint and curriculum are not taken for its own."""
+    image_set = read(TINY)
+    inverted = image_set._replace(train=image_set.train._replace(images=255 - image_set.train.images))
+    write(tmp_path / "tiny.h5", inverted)
+    few = [*SMALL, "OUTPUT_DIR", tmp_path / "runs"]
+    assert run(capsys, *command("fixmatch_seval_load", "--with-prerequisites", *few))[0] == 0
+    for options in ([], ["--eval-only"]):
+        code, _, err = run(capsys, *command("fixmatch_seval_load", *options, *few, "DATASET.ROOT", tmp_path))
+        assert code == 2 and "belongs to another data" in err
+    records = [path for path in (tmp_path / "runs").glob("*/record.json")]
+    done = next(path for path in records if json.loads(path.read_text())["prerequisites"])
+    shutil.rmtree(done.parent)
+    code, _, err = run(capsys, *command("fixmatch_seval_load", *few, "DATASET.ROOT", tmp_path))
+    assert code == 2 and "belongs to another data" in err and not done.parent.exists()
+
+
+DAMAGES = [("checkpoint.pt", b""), ("checkpoint.pt", "list"), ("checkpoint.pt", "strange"), ("record.json", b"5"),
+           ("record.json", b"[]"), ("metrics.jsonl", b"\xff\n5\n")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGES)
+def test_damaged_files_of_a_run_are_named(name, content, tmp_path, capsys):
+    arguments = command("supervised", *SMALL, "OUTPUT_DIR", tmp_path)
+    assert run(capsys, *arguments)[0] == 0
+    folder = next(tmp_path.glob("*/record.json")).parent
+    (folder / "record.json").unlink()
+    if isinstance(content, str):
+        state = torch.load(folder / "checkpoint.pt", weights_only=True)
+        torch.save([1] if content == "list" else state | {"net": {"x": 1}}, folder / name)
+    else:
+        (folder / name).write_bytes(content)
+    code, _, err = run(capsys, *arguments)
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 2 and len(lines) == 1 and name in lines[0] and "delete" in lines[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_checkpoint_of_a_gpu_resumes_there_and_is_evaluated_anywhere(tmp_path, capsys):
+    few = [*SMALL, "OUTPUT_DIR", tmp_path]
+    assert run(capsys, *command("fixmatch_seval", *few))[0] == 0
+    next(tmp_path.glob("*/record.json")).unlink()
+    assert run(capsys, *command("fixmatch_seval", "--resume", *few))[0] == 0
+    assert run(capsys, *command("fixmatch_seval", "--eval-only", *few, "GPU_ID", -1))[0] == 0
 
 
 def test_help_shows_examples(capsys):

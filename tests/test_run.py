@@ -55,7 +55,7 @@ def test_one_seval_run_reports_the_last_unsmoothed_offset(tmp_path):
     run.execute()
     arrays = record.load_artifacts(run.folder / "artifacts.h5")["linear"]
     training = run.build({})
-    training.load_state_dict(record.load_checkpoint(run.folder / "checkpoint.pt", torch.device("cpu")))
+    training.load_state_dict(record.load_checkpoint(run.folder / "checkpoint.pt"))
     logits = train.evaluate.predict(
         training.ema.network, "linear", training.data["test"].images, training.mean, training.std, 64
     ).numpy()
@@ -99,7 +99,7 @@ def test_seval_without_refinement_equals_fixmatch_bit_for_bit(tmp_path, monkeypa
     nets = []
     for run in runs:
         run.execute()
-        nets.append(record.load_checkpoint(run.folder / "checkpoint.pt", torch.device("cpu"))["net"])
+        nets.append(record.load_checkpoint(run.folder / "checkpoint.pt")["net"])
     assert all(torch.equal(nets[0][key], nets[1][key]) for key in nets[0])
 
 
@@ -170,7 +170,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         run.execute()
     monkeypatch.undo()
-    assert record.load_checkpoint(run.folder / "checkpoint.pt", torch.device("cpu"))["step"] == 6
+    assert record.load_checkpoint(run.folder / "checkpoint.pt")["step"] == 6
     assert not list(run.folder.glob(".*")), "nothing half-written stays"
     assert result(run.execute()) == result(Run(small("fixmatch", tmp_path / "whole")).execute())
 
@@ -186,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_interval(tmp_path, monkeypatch
     run = Run(small("fixmatch", tmp_path))
     with pytest.raises(train.TrainingError, match="nan between steps 6 and 9"):
         run.execute()
-    assert record.load_checkpoint(run.folder / "checkpoint.pt", torch.device("cpu"))["step"] == 6
+    assert record.load_checkpoint(run.folder / "checkpoint.pt")["step"] == 6
     monkeypatch.undo()
     assert run.execute()["steps"] == 12
 
@@ -225,7 +225,7 @@ def test_checkpoints_hold_no_code(tmp_path):
 
     torch.save({"meta": Bomb()}, tmp_path / "checkpoint.pt")
     with pytest.raises(RecordError, match="cannot be loaded"):
-        record.load_checkpoint(tmp_path / "checkpoint.pt", torch.device("cpu"))
+        record.load_checkpoint(tmp_path / "checkpoint.pt")
     assert not (tmp_path / "exploded").exists()
 
 
@@ -245,6 +245,27 @@ def test_learning_rates_by_hand():
     assert train.rate(150, cosine) == pytest.approx(0.03 * math.cos(7 * math.pi / 32))
     steps = small("supervised", ROOT, "SOLVER.SCHEDULE", "multi_step", "SOLVER.STEPS", [100, 200]).SOLVER
     assert [train.rate(t, steps) for t in (99, 100, 200)] == pytest.approx([0.03, 0.003, 0.0003])
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path):
+    run = Run(small("supervised", tmp_path))
+    run.folder.mkdir()
+    (run.folder / ".checkpoint.pt.123").write_bytes(b"half")
+    run.execute()
+    assert not list(run.folder.glob(".*"))
+
+
+def test_a_diverged_network_is_neither_recorded_nor_saved(tmp_path):
+    run = Run(small("fixmatch_seval", tmp_path, "SOLVER.BASE_LR", 1e30))
+    with pytest.raises(train.TrainingError):
+        run.execute()
+    assert run.state() == "new" and not record.read_lines(run.folder / "metrics.jsonl")
+
+
+def test_a_redundant_pair_in_the_prerequisite_is_the_same_run(tmp_path):
+    cfg = small("fixmatch_seval_load", tmp_path)
+    pairs = [*cfg.PREREQUISITE, "SEED", 0, "OUTPUT_DIR", "elsewhere"]
+    assert Run(small("fixmatch_seval_load", tmp_path, "PREREQUISITE", pairs)).id == Run(cfg).id
 
 
 def test_progress_is_read_from_disk(tmp_path):

@@ -87,9 +87,10 @@ def test_replay_goes_through_the_states_of_the_estimate():
 
 
 def test_a_replay_at_other_evaluations_is_refused():
-    replay = Policy.parse(TEXT, Facts(C, COUNTS, 100, artifacts=estimate(events=5).artifact()))
-    with pytest.raises(PolicyError, match="has 5 rows"):
-        replay.refresh(None, lambda: None, 1 / 4)
+    learned = estimate(events=5).artifact()
+    assert Policy.parse(TEXT, Facts(C, COUNTS, 100, num_evaluations=5, artifacts=learned))
+    with pytest.raises(PolicyError, match="has 5 rows, but this run has 4 evaluations"):
+        Policy.parse(TEXT, Facts(C, COUNTS, 100, num_evaluations=4, artifacts=learned))
 
 
 def test_without_labels_or_curriculum_it_says_what_to_do():
@@ -160,6 +161,17 @@ def test_a_missing_curriculum_is_named(tmp_path):
 )
 def test_groups_are_neighbors(classes, groups, expected):
     assert neighbors(classes, groups).tolist() == expected
+
+
+@pytest.mark.parametrize("text", ["groups=6", "groups=2.5", "solver='exat'", "decay='a'", "decay=1e999"])
+def test_bad_arguments_are_refused_before_the_first_step(text):
+    with pytest.raises(PolicyError):
+        Policy.parse(f"seval_refine({text})", Facts(10, torch.ones(10), 100, num_held_out=50))
+
+
+def test_a_curriculum_that_is_not_above_zero_is_refused():
+    with pytest.raises(PolicyError, match="above 0"):
+        Policy.parse("seval_refine", Facts(2, torch.ones(2), 9, artifacts={"pi_smoothed": np.zeros((3, 2))}))
 
 
 def test_groups_of_imagenet_127_are_the_published_ones():

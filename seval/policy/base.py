@@ -54,6 +54,7 @@ class Facts(NamedTuple):
     num_unlabeled: int
     num_held_out: int = 0
     feature_dim: int = 0
+    num_evaluations: int = 0  # that `refresh` will see; 0 where it is not known
     artifacts: Mapping[str, np.ndarray] = {}  # what the prerequisite run's policy of this head left
     before: tuple[Rule, ...] = ()  # the rules before this one in its policy
 
@@ -108,6 +109,7 @@ class Policy(nn.Sequential):
             rules.append(known_rules()[call.name](facts._replace(before=tuple(rules)), **call.arguments))
         policy = cls(*rules)
         policy.text = canonical(text)
+        policy.artifact()  # raises where two rules learn the same
         return policy
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
@@ -140,6 +142,9 @@ class Policy(nn.Sequential):
     def artifact(self) -> dict[str, np.ndarray]:
         """Every rule's artifact, in one mapping."""
         return _merge(rule.artifact() for rule in self)
+
+
+_ENDLESS = (float("inf"), float("-inf"))
 
 
 class Call(NamedTuple):
@@ -199,7 +204,10 @@ def parse_call(text: str, known: Mapping[str, Callable], *, kind: str, within: s
     for key, value in bound.items():
         default = signature.parameters[key].default
         value = float(value) if isinstance(default, float) and type(value) is int else value
-        if value != default or type(value) is not type(default):
+        if default is not inspect.Parameter.empty and (type(value) is not type(default) or value in _ENDLESS):
+            expected = type(default).__name__
+            raise PolicyError(f"{kind} {text.strip()!r}{where}: {key} is {value!r}, but must be a finite {expected}")
+        if value != default:
             changed[key] = value
     return Call(name, changed)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seval.policy.base import Facts, HeldOut, PolicyError, PseudoLabels, Rule, Step
-from seval.policy.fits import ThresholdFit, fit_offsets, fit_thresholds
+from seval.policy.fits import SOLVERS, ThresholdFit, fit_offsets, fit_thresholds
 from seval.policy.refinement import divide
 from seval.policy.thresholds import above
 
@@ -47,15 +47,8 @@ class Curriculum:
             rows[-1, rare] = rows[-1].min()
 
     def row(self, progress: float) -> int:
-        """The row that belongs to `progress` in (0, 1]; raises where the run evaluates at other points than rows."""
-        exact = progress * len(self.smoothed)
-        row = round(exact)
-        if row < 1 or abs(exact - row) > 1e-6:
-            raise PolicyError(
-                f"the curriculum has {len(self.smoothed)} rows, which do not fall on this run's evaluations"
-                f" (one is at {progress:g} of its steps); SOLVER.MAX_ITER / PERIODS.EVAL must divide them"
-            )
-        return row - 1
+        """The row of the evaluation at `progress` in (0, 1], one row being one evaluation."""
+        return round(progress * len(self.smoothed)) - 1
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The rows as named arrays."""
@@ -70,8 +63,8 @@ class Curriculum:
             raise PolicyError(
                 f"the curriculum of {name} has shape {smoothed.shape}, but (evaluations, {len(start)}) is expected"
             )
-        if not np.isfinite(smoothed).all():
-            raise PolicyError(f"the curriculum of {name} has values that are not finite")
+        if not (np.isfinite(smoothed) & (smoothed > 0)).all():
+            raise PolicyError(f"the curriculum of {name} has values that are not finite and above 0")
         curriculum.smoothed = smoothed
         previous = np.vstack([start, smoothed[:-1]])
         curriculum.fitted = arrays.get(f"{name}_fitted", (smoothed - decay * previous) / (1 - decay))
@@ -86,7 +79,7 @@ def published(prefix: str | Path) -> dict[str, np.ndarray]:
         file = Path(f"{prefix}_estim_{suffix}.npy")
         try:
             arrays[f"{name}_smoothed"] = np.load(file, allow_pickle=False).astype(np.float64)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise PolicyError(f"cannot read the curriculum {file}: {' '.join(str(error).split())}") from None
     return arrays
 
@@ -96,14 +89,23 @@ class Learned(Rule):
 
     name: str  # of the quantity
 
-    def __init__(self, facts: Facts, start: np.ndarray, decay: float, groups: int) -> None:
+    def __init__(self, facts: Facts, start: np.ndarray, decay: float, groups: int, solver: str) -> None:
         super().__init__()
+        if solver not in SOLVERS:
+            raise PolicyError(f"solver is {solver!r}, but must be one of {', '.join(SOLVERS)}")
+        self.solver = solver
         if not 0 <= decay < 1:
             raise PolicyError(f"decay is {decay:g}, but must be at least 0 and below 1")
         self.groups = neighbors(facts.num_classes, groups)
         self.replays = f"{self.name}_smoothed" in facts.artifacts
         if self.replays:
             self.curriculum = Curriculum.read(facts.artifacts, self.name, start, decay)
+            rows = len(self.curriculum.smoothed)
+            if facts.num_evaluations not in (0, rows):
+                raise PolicyError(
+                    f"the curriculum of {self.name} has {rows} rows, but this run has {facts.num_evaluations} "
+                    "evaluations; SOLVER.MAX_ITER / PERIODS.EVAL must be the rows"
+                )
         elif facts.num_held_out:
             self.curriculum = Curriculum(start, decay)
         else:
@@ -149,8 +151,7 @@ class SevalRefine(Learned):
     name = "pi"
 
     def __init__(self, facts: Facts, decay: float = 0.999, groups: int = 0, solver: str = "nelder-mead") -> None:
-        super().__init__(facts, np.ones(facts.num_classes), decay, groups)
-        self.solver = solver
+        super().__init__(facts, np.ones(facts.num_classes), decay, groups, solver)
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo._replace(probs=divide(pseudo.probs, self.smoothed))
@@ -189,8 +190,10 @@ class SevalThreshold(Learned):
     def __init__(
         self, facts: Facts, target: float = 0.75, decay: float = 0.999, groups: int = 0, solver: str = "nelder-mead"
     ) -> None:
-        super().__init__(facts, np.full(facts.num_classes, TAU_START), decay, groups)
-        self.target, self.solver = target, solver
+        super().__init__(facts, np.full(facts.num_classes, TAU_START), decay, groups, solver)
+        if not 0 <= target <= 1:
+            raise PolicyError(f"target is {target:g}, but is an accuracy, between 0 and 1")
+        self.target = target
         self.class_counts = facts.class_counts.cpu().numpy()
         self.refiners = [rule for rule in facts.before if isinstance(rule, SevalRefine)]
 
@@ -219,4 +222,7 @@ def neighbors(num_classes: int, groups: int) -> np.ndarray:
     """(C,) group of each class: `groups` runs of neighbors in frequency, the last one shorter; 0 is one per class."""
     if groups < 0 or groups > num_classes:
         raise PolicyError(f"groups is {groups}, but must lie between 0 (one per class) and the {num_classes} classes")
-    return np.arange(num_classes) // -(-num_classes // (groups or num_classes))
+    size = -(-num_classes // (groups or num_classes))
+    if groups and (number := -(-num_classes // size)) != groups:
+        raise PolicyError(f"groups is {groups}, but runs of {size} of the {num_classes} classes make {number} groups")
+    return np.arange(num_classes) // size
