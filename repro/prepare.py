@@ -37,7 +37,10 @@ def main(argv: list[str] | None = None) -> int:
             _show(args.name, path, args.show)
         elif args.force or not _is_valid(path):
             _prepare(path, source, args.raw, args.download)
-    except (ValueError, OSError, ImportError) as error:
+    except ImportError as error:
+        print(f"error: {error}; pip install '.[report]' brings what pictures need", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
