@@ -129,7 +129,7 @@ def test_verify_notices_altered_attributes(tmp_path, small, change, message):
     write(path, small._replace(mean=mean, std=std))
     with h5py.File(path, "r+") as file:
         for name, value in change.items():
-            file.attrs[name] = prepare._text(value)
+            file.attrs[name] = prepare.text(value)
     read(path)
     assert message in fails(verify, path)
 
@@ -139,10 +139,10 @@ def test_verify_notices_altered_attributes(tmp_path, small, change, message):
     [
         (lambda f: f.attrs.__delitem__("license"), "/ lacks the attribute license"),
         (lambda f: f.attrs.__delitem__("format"), "/ lacks the attribute format"),
-        (lambda f: f.attrs.__setitem__("format", prepare._text(2)), "is of format 2, but this code reads format 1"),
+        (lambda f: f.attrs.__setitem__("format", prepare.text(2)), "is of format 2, but this code reads format 1"),
         (lambda f: f.attrs.__setitem__("mean", "0.5"), "damaged"),
-        (lambda f: f.attrs.__setitem__("mean", prepare._text([0.1, 0.2])), "do not fit 1 channels"),
-        (lambda f: f.attrs.__setitem__("std", prepare._text([0])), "do not fit 1 channels"),
+        (lambda f: f.attrs.__setitem__("mean", prepare.text([0.1, 0.2])), "do not fit 1 channels"),
+        (lambda f: f.attrs.__setitem__("std", prepare.text([0])), "do not fit 1 channels"),
         (lambda f: f.__delitem__("test"), "test"),
         (lambda f: f.__delitem__("train/labels"), "labels"),
         (lambda f: f["train/images"].attrs.__delitem__("sha256"), "/train/images lacks the attribute sha256"),
@@ -181,7 +181,7 @@ def test_the_layout_is_checked_before_writing_and_on_reading(tmp_path, small, mo
     assert not list(tmp_path.iterdir())
     if len(wrong.train.images):
         with monkeypatch.context() as patch:  # what another writer might leave
-            patch.setattr(prepare, "_check", lambda *_: None)
+            patch.setattr(prepare, "check", lambda *_: None)
             write(path, wrong)
         assert message in fails(read, path)
 
@@ -194,7 +194,7 @@ def test_an_interrupted_writer_leaves_what_was_there(tmp_path, small, monkeypatc
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "_text", interrupted)
+    monkeypatch.setattr(prepare, "text", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(path, small._replace(name="other"))
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["small.h5"]

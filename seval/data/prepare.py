@@ -7,7 +7,6 @@ A group may hold `batch` uint8 (N,) too; see `Part`.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seval.config import defaults
+from seval.data.layout import attribute, check, size_in_bytes, text
 from seval.data.parts import (
     PARTS,
     DataError,
@@ -64,14 +64,14 @@ def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
     Raises `DataError` where the arrays do not follow the layout.
     """
     path = Path(path)
-    _check(images, f"cannot write {path}", "mend its source")
+    check(images, f"cannot write {path}", "mend its source")
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     options = {"fletcher32": True, "track_times": False}
     options |= {"compression": "gzip", "compression_opts": 9} if compress else {}
     arrays = images.arrays()
-    size = sum(_bytes(array) for array in arrays.values())
+    size = sum(size_in_bytes(array) for array in arrays.values())
     try:
         # From this version of the format on, HDF5 checksums its own metadata too.
         with (
@@ -79,7 +79,7 @@ def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
             tqdm(total=size, unit="B", unit_scale=True, desc=path.name, leave=False, disable=None) as bar,
         ):
             for key, value in _header(images).items():
-                file.attrs[key] = _text(value)
+                file.attrs[key] = text(value)
             for key, array in arrays.items():
                 _store(file, key, array, options, bar.update)
         with open(aside, "rb") as file:
@@ -101,10 +101,10 @@ def read(path: str | Path, stream: bool = False) -> ImageSet:
 
     def checked() -> ImageSet:
         with h5py.File(path, "r") as file:
-            if (version := _attribute(file, "format")) != FORMAT:
+            if (version := attribute(file, "format")) != FORMAT:
                 raise DataError(f"{path} is of format {version}, but this code reads format {FORMAT}; {_again(path)}")
             images = _load(file, path, stream)
-        _check(images, f"{path} is damaged", _again(path))
+        check(images, f"{path} is damaged", _again(path))
         return images
 
     return _guarded(path, checked)
@@ -184,17 +184,13 @@ def _sweep(path: Path) -> None:
             pass  # not ours
 
 
-def _bytes(array: np.ndarray | Stream) -> int:
-    return int(np.prod(array.shape, dtype=np.int64)) * dtype_of(array).itemsize
-
-
 def _store(
     file: h5py.File, key: str, array: np.ndarray | Stream, options: dict, progress: Callable[[int], object]
 ) -> None:
     """Write one array and its SHA-256."""
     shape, dtype = array.shape, dtype_of(array)
     chunk = _CHUNK_BYTES // 4 if key.endswith("/encoded") else _CHUNK_BYTES  # these are read an image at a time
-    rows = min(shape[0], max(1, chunk * shape[0] // _bytes(array)))
+    rows = min(shape[0], max(1, chunk * shape[0] // size_in_bytes(array)))
     data = file.create_dataset(key, shape, dtype, chunks=(rows, *shape[1:]), **options)
     sha, done = Digest(shape, dtype), 0
     for block in _aligned(key, array, rows):
@@ -202,7 +198,7 @@ def _store(
         sha.update(block)
         progress(block.nbytes)
         done += len(block)
-    data.attrs["sha256"] = _text(sha.hexdigest())
+    data.attrs["sha256"] = text(sha.hexdigest())
 
 
 def _aligned(key: str, array: np.ndarray | Stream, rows: int) -> Iterator[np.ndarray]:
@@ -243,14 +239,14 @@ def _header(images: ImageSet) -> dict[str, object]:
 
 
 def _load(file: h5py.File, path: Path, stream: bool) -> ImageSet:
-    fields = {key: _attribute(file, key) for key in ("name", "class_names", "mean", "std")}
+    fields = {key: attribute(file, key) for key in ("name", "class_names", "mean", "std")}
     fields |= {key: tuple(value) for key, value in fields.items() if key != "name"}
     parts, sha256 = {}, {}
     for name in PARTS:
         if name != "unlabeled" or name in file:
             parts[name] = _load_part(file[name], path, stream)
-            sha256 |= {f"{name}/{key}": _attribute(file[name][key], "sha256") for key in parts[name].arrays()}
-    attributes = {key: _attribute(file, key) for key in _ATTRIBUTES if key != "statistics_of" or key in file.attrs}
+            sha256 |= {f"{name}/{key}": attribute(file[name][key], "sha256") for key in parts[name].arrays()}
+    attributes = {key: attribute(file, key) for key in _ATTRIBUTES if key != "statistics_of" or key in file.attrs}
     return ImageSet(**fields, **parts, attributes=attributes, sha256=sha256)
 
 
@@ -265,55 +261,3 @@ def _load_part(group: h5py.Group, path: Path, stream: bool) -> Part:
     else:
         images = group["images"][()]
     return Part(images, group["labels"][()], group["batch"][()] if "batch" in group else None)
-
-
-def _check(images: ImageSet, wrong: str, todo: str) -> None:
-    """dtypes, shapes and label range of a set; raises `DataError`."""
-    for name, part in images.parts.items():
-        lowest, labels = -1 if name == "unlabeled" else 0, part.labels
-        if fault := _pixel_fault(name, part, images.train):
-            pass
-        elif labels.dtype != np.int64 or labels.shape != (len(part.images),):
-            fault = f"{name}/labels must be int64 ({len(part.images)},), but is {labels.dtype} {labels.shape}"
-        elif labels.min() < lowest or labels.max() >= images.num_classes:
-            fault = (
-                f"{name}/labels run from {labels.min()} to {labels.max()}, "
-                f"but must lie in {lowest}..{images.num_classes - 1}"
-            )
-        elif part.batch is not None and (part.batch.dtype != np.uint8 or part.batch.shape != labels.shape):
-            fault = f"{name}/batch must be uint8 {labels.shape}, but is {part.batch.dtype} {part.batch.shape}"
-        if fault:
-            raise DataError(f"{wrong}: {fault}; {todo}")
-    channels = 3 if images.train.is_encoded else images.train.images.shape[1]
-    if len(images.mean) != channels or len(images.std) != channels or not min(images.std) > 0:
-        raise DataError(f"{wrong}: mean {images.mean} and std {images.std} do not fit {channels} channels; {todo}")
-
-
-def _pixel_fault(name: str, part: Part, train: Part) -> str:
-    """What is wrong with the images of a part, or nothing."""
-    images = part.images
-    if part.is_encoded != train.is_encoded:
-        return f"of {name} and train, one has encoded images and the other pixels"
-    if part.is_encoded:
-        at = images.offsets
-        if at.dtype != np.int64 or at.ndim != 1 or len(at) < 2 or at[0] or np.diff(at).min() < 1:
-            return f"{name}/offsets must be int64 (N + 1,) and rise from 0"
-        return ""
-    if dtype_of(images) != np.uint8 or len(images.shape) != 4 or not _bytes(images):
-        return f"{name}/images must be uint8 (N, c, H, W), but is {dtype_of(images)} {images.shape}"
-    if images.shape[1:] != train.images.shape[1:]:
-        return f"{name} has images of {images.shape[1:]}, but train of {train.images.shape[1:]}"
-    return ""
-
-
-def _text(value: object) -> np.ndarray:
-    """JSON as a string of fixed length: one of variable length lies in a heap that HDF5 does not checksum."""
-    encoded = json.dumps(value, ensure_ascii=False).encode()
-    return np.array(encoded, dtype=h5py.string_dtype("utf-8", len(encoded)))
-
-
-def _attribute(owner: h5py.File | h5py.Dataset, key: str) -> object:
-    if key not in owner.attrs:
-        raise LookupError(f"{owner.name} lacks the attribute {key}")
-    value = owner.attrs[key]
-    return json.loads(value if isinstance(value, str) else bytes(value).decode())
