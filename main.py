@@ -118,6 +118,7 @@ def _command(run, keys: list, args: argparse.Namespace) -> str:
 
 
 def _describe(run, as_json: bool) -> int:
+    run.check()
     chain = [{"id": each.id, "folder": str(each.folder), "state": each.state()} for each in run.chain()]
     about = {
         "id": run.id,

@@ -16,6 +16,7 @@ from seval.build import Training, build
 from seval.config import Node, delta, settings, with_overrides
 from seval.data import long_tail, prepare
 from seval.evaluate import protocols
+from seval.policy.base import Facts, Policy
 from seval.policy.seval import published
 from seval.record import RunBusy
 from seval.train import evaluated, train
@@ -92,6 +93,12 @@ class Run:
         """Per-class counts and a SHA-256 of each split's indices."""
         own = self.image_set.unlabeled
         return long_tail.manifest(self.splits, self.image_set.train.labels, None if own is None else own.labels)
+
+    def check(self) -> None:
+        """Raise what its policies would raise when they are built, without what they stand on."""
+        classes = self.image_set.num_classes
+        for head in self.cfg.HEADS.values():
+            Policy.parse(head.POLICY, Facts(classes, torch.ones(classes), num_unlabeled=1, num_held_out=1))
 
     def execute(self) -> dict:
         """The record: read if the run is done, else trained, from its checkpoint if there is one.

@@ -131,6 +131,12 @@ def test_dry_run_trains_nothing_and_prints_the_plan(tmp_path, capsys):
     assert about["id"] in out and "60 46 35" in out
 
 
+@pytest.mark.parametrize("policy", ["threshold(2)", "seval_refine(groups=7)", "seval_refine|seval_refine"])
+def test_dry_run_finds_a_policy_that_cannot_be_built(policy, capsys):
+    code, out, err = run(capsys, *command("fixmatch", "--dry-run", *SMALL, "HEADS.LINEAR.POLICY", policy))
+    assert code == 2 and not out and err.startswith("error: ")
+
+
 def test_resume_needs_something_to_resume(tmp_path, capsys):
     code, _, err = run(capsys, *command("supervised", "--resume", *SMALL, "OUTPUT_DIR", tmp_path))
     assert code == 2 and "nothing to resume" in err

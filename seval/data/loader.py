@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seval.config import ConfigError
 from seval.data.augment import VIEWS, evaluation, normalize, resize
 from seval.data.decode import Decoder
 from seval.data.parts import Encoded
@@ -70,7 +71,9 @@ class IndexStream:
 
     def __init__(self, size: int, batch: int, generator: torch.Generator) -> None:
         if size < 1:
-            raise ValueError("a stream of batches needs at least one image")
+            raise ConfigError(
+                "a split that training draws from has no images; raise the set's NUM_LABELED_HEAD or NUM_UNLABELED_HEAD"
+            )
         self.size, self.batch, self.generator = size, batch, generator
         self.pending = torch.empty(0, dtype=torch.int64)
 
@@ -94,8 +97,8 @@ class IndexStream:
         return {"pending": self.pending.clone(), "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.pending = state["pending"].cpu()  # a checkpoint is loaded to the device of the run
-        self.generator.set_state(state["generator"].cpu())
+        self.pending = state["pending"]
+        self.generator.set_state(state["generator"])
 
 
 class Feed:
@@ -174,7 +177,7 @@ class Loader:
         for name, feed in self.feeds.items():
             feed.load_state_dict(state["streams"][name])
         for name, g in self.view_generators.items():
-            g.set_state(state["views"][name].cpu())
+            g.set_state(state["views"][name])
 
 
 def generator(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
