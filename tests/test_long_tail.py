@@ -354,6 +354,18 @@ def test_stl10_equals_the_published_procedure(seed, head, factor, total, held):
     assert len(halves.held_out) == held and sorted([*halves.labeled, *halves.held_out]) == sorted(labeled)
 
 
+@pytest.mark.parametrize("protocol", ["usb", "acr"])
+def test_other_protocols_of_stl10_keep_no_validation(protocol):
+    cfg = stl10(SEED=3, DATASET__PROTOCOL=protocol, DATASET__STL10__IMB_FACTOR_L=20.0)
+    got, rng, labeled = split(STL10, cfg, pool=np.ones(9, bool)), np.random.RandomState(3), []
+    for c, n in enumerate(class_counts(450, 20, 10)):
+        order = [i for i, y in enumerate(STL10) if y == c]
+        if protocol == "usb":
+            rng.shuffle(order)
+        labeled += order[:n]
+    assert got.labeled.tolist() == labeled and len(got.valid) == 0 and got.unlabeled.tolist() == list(range(9))
+
+
 AVES = np.repeat(np.arange(5), [9, 7, 4, 2, 1])[np.random.RandomState(3).permutation(23)]
 
 

@@ -56,7 +56,7 @@ def split(
     elif batch is not None:
         labeled, unlabeled, valid = _by_batch(labels, cfg, np.asarray(batch))
     else:
-        labeled, unlabeled, valid = {"seval": _seval, "usb": _usb, "acr": _acr}[cfg.DATASET.PROTOCOL](labels, cfg)
+        labeled, unlabeled, valid = (_seval if cfg.DATASET.PROTOCOL == "seval" else _from_all)(labels, cfg)
     held_out = _none()
     if cfg.DATASET.HELD_OUT == "labeled":
         labeled, held_out = _hold_out(labels, labeled, cfg)
@@ -107,26 +107,25 @@ def _seval(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np.nd
     return labeled, unlabeled, valid
 
 
-def _usb(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    tail, num_classes = own_node(cfg), int(labels.max()) + 1
-    n = _totals_or_tail(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes)
-    m = _totals_or_tail(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes)
+def _from_all(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Protocols usb and acr."""
+    usb, tail, num_classes = cfg.DATASET.PROTOCOL == "usb", own_node(cfg), int(labels.max()) + 1
+    counts = _totals_or_tail if usb else _by_powers
+    n = counts(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes)
+    m = counts(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes)
     m = m[::-1] if cfg.DATASET.REVERSE_UL_DISTRIBUTION else m
     _check_room(labels, cfg, n, n, m)
-    members = _shuffled(labels, np.arange(len(labels)), range(num_classes), cfg.SEED)
-    labeled = _join(i[:k] for i, k in zip(members, n, strict=True))
-    return labeled, _join(i[k : k + u] for i, k, u in zip(members, n, m, strict=True)), _none()
+    # the unlabeled images begin behind the labeled ones, but for acr, which repeats these
+    drawn = list(zip(_whole_classes(labels, cfg), n, m, strict=True))
+    return _join(i[:k] for i, k, _ in drawn), _join(i[k * usb : k + u] for i, k, u in drawn), _none()
 
 
-def _acr(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    tail, num_classes = own_node(cfg), int(labels.max()) + 1
-    n = _by_powers(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes)
-    m = _by_powers(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes)
-    m = m[::-1] if cfg.DATASET.REVERSE_UL_DISTRIBUTION else m
-    _check_room(labels, cfg, n, n, m)
-    members = [np.flatnonzero(labels == c) for c in range(num_classes)]
-    labeled = _join(i[:k] for i, k in zip(members, n, strict=True))
-    return labeled, _join(i[: k + u] for i, k, u in zip(members, n, m, strict=True)), _none()
+def _whole_classes(labels: np.ndarray, cfg: Node) -> list[np.ndarray]:
+    """All images of each class, shuffled for protocol usb, in file order for acr."""
+    classes = range(int(labels.max()) + 1)
+    if cfg.DATASET.PROTOCOL == "usb":
+        return _shuffled(labels, np.arange(len(labels)), classes, cfg.SEED)
+    return [np.flatnonzero(labels == c) for c in classes]
 
 
 def _with_own_pool(labels: np.ndarray, cfg: Node, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -135,13 +134,15 @@ def _with_own_pool(labels: np.ndarray, cfg: Node, pool: np.ndarray) -> tuple[np.
     if name == "AVES":
         return np.arange(len(labels)), np.flatnonzero(pool | (own.UL_SOURCE == "all")), _none()
     classes = range(int(labels.max()) + 1)
-    counts = class_counts(own.NUM_LABELED_HEAD, own.IMB_FACTOR_L, len(classes))
+    published = cfg.DATASET.PROTOCOL == "seval"
+    counts = (class_counts if published else _by_powers)(own.NUM_LABELED_HEAD, own.IMB_FACTOR_L, len(classes))
     _check_room(labels, cfg, counts, counts, [0] * len(classes))
-    train, valid = (np.arange(len(labels)), _none()) if cfg.DATASET.PROTOCOL == "acr" else _validation(labels, cfg)
-    if cfg.DATASET.PROTOCOL == "seval":
+    if published:
+        train, valid = _validation(labels, cfg)
         labeled = _thin(labels, train, classes, counts, cfg.SEED) if own.IMB_FACTOR_L > 1 else train
     else:
-        labeled = _join(train[labels[train] == c][:n] for c, n in zip(classes, counts, strict=True))
+        labeled = _join(i[:n] for i, n in zip(_whole_classes(labels, cfg), counts, strict=True))
+        valid = _none()
     return labeled, np.arange(len(pool)), valid
 
 
