@@ -9,14 +9,18 @@ BIN      := $(VENV)/bin
 RUN      := OMP_NUM_THREADS=1 $(BIN)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench lock clean
+.PHONY: help demo methods-demo test test-slow lint bench lock clean
 
 help:  ## what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 demo: $(VENV)/ready  ## six methods on real images, three seeds, one table; a second call does only what is missing
 	$(RUN)/python repro/submit.py --table demo --cluster local
 	$(RUN)/python repro/aggregate.py --table demo
+
+methods-demo: $(VENV)/ready  ## every method and combination, three seeds, one table; an hour or two on two cores
+	$(RUN)/python repro/submit.py --table methods_demo --cluster local
+	$(RUN)/python repro/aggregate.py --table methods_demo
 
 test: $(VENV)/ready  ## every test but the long ones
 	$(RUN)/python -m pytest -n auto

@@ -17,6 +17,7 @@ KEY VALUE pairs override the configuration file; seval/defaults.py has every key
   python main.py --config-file configs/cifar10/fixmatch_seval_load.yaml --with-prerequisites \\
       DATASET.CIFAR10.NUM_LABELED_HEAD 500 DATASET.CIFAR10.NUM_UNLABELED_HEAD 4000 SEED 79 GPU_ID 0
   python main.py --config-file configs/cifar10/fixmatch.yaml --dry-run
+  python main.py --list-methods
 
 A run that is done prints its record, one that was interrupted goes on from its checkpoint.
 Exit code: 0 done, 2 bad input or a file that cannot be written, 3 training failed, 4 another process trains this run,
@@ -32,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     from seval.train import TrainingError
 
     try:
+        if args.list_methods:
+            return _list_methods(args.json)
         run = Run(load(args.config_file or (), args.overrides))
         if args.dry_run:
             return _describe(run, args.json)
@@ -75,10 +78,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--with-prerequisites", action="store_true", help="first execute the runs it stands on")
     parser.add_argument("--dry-run", action="store_true", help="print id, folder, splits and chain, and train nothing")
-    parser.add_argument("--json", action="store_true", help="print --dry-run or the record as JSON")
+    parser.add_argument("--list-methods", action="store_true", help="print every method with its policy and source")
+    parser.add_argument("--json", action="store_true", help="print the list, --dry-run or the record as JSON")
     parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="such as SEED 79 GPU_ID 0")
     args = parser.parse_args(argv)
-    flags = {"--eval-only", "--resume", "--with-prerequisites", "--dry-run", "--json"}
+    flags = {"--eval-only", "--resume", "--with-prerequisites", "--dry-run", "--list-methods", "--json"}
     for flag in flags & set(args.overrides):  # options are welcome behind the pairs too
         args.overrides.remove(flag)
         setattr(args, flag[2:].replace("-", "_"), True)
@@ -87,6 +91,24 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         args.config_file = args.overrides.pop(place + 1)
         args.overrides.pop(place)
     return args
+
+
+def _list_methods(as_json: bool) -> int:
+    from seval.config import load
+
+    methods = []
+    for file in sorted((Path(__file__).parent / "configs" / "methods").glob("*.yaml")):
+        cfg = load(file)
+        policy = {name.lower(): head.POLICY for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
+        about = {"name": file.stem, "category": cfg.METHOD.CATEGORY, "algorithm": cfg.ALGORITHM.NAME}
+        methods.append(about | {"policy": policy, "source": cfg.METHOD.SOURCE})
+    if as_json:
+        print(json.dumps(methods, indent=1))
+        return 0
+    rows = [about | {"policy": "\n".join(about["policy"].values())} for about in methods]
+    print(tabulate(rows, headers="keys"))
+    print("\nconfigs/SET/NAME.yaml lays a set's settings over a method. A line a head, the last one evaluated.")
+    return 0
 
 
 def _fail(code: int, message: str) -> int:

@@ -95,8 +95,11 @@ def footer(table: Table, cells: Sequence[Cell]) -> list[str]:
                            for name, other in departures if other))
     records = {run.id: record for cell in cells for last in cell.runs.values() for run in last.chain()
                if (record := run.record()) is not None}
-    lines.append(f"{len(records)} runs with their prerequisites, {_duration(records.values())} of computing; "
-                 f"code: {_code(records.values())}.")
+    devices = sorted({record.get("provenance", {}).get("device", "unknown device") for record in records.values()})
+    lines.append(f"{len(records)} runs with their prerequisites, {_duration(records.values())} of computing on "
+                 f"{', '.join(devices) or 'no device yet'}; code: {_code(records.values())}.")
+    lines.append(f"`python repro/submit.py --table {table.name}` does the runs, `python repro/aggregate.py --table "
+                 f"{table.name}` writes this.")
     return lines
 
 

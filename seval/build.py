@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from seval.algorithms import ALGORITHMS, Head
+from seval.algorithms.consistency import Supervised
+from seval.calls import parse_call
 from seval.config import ConfigError, Node, node_of
 from seval.data.augment import evaluation
 from seval.data.decode import Decoder, is_encoded
@@ -32,7 +35,7 @@ class Training(NamedTuple):
     net: network.Network
     ema: Ema
     optimizer: torch.optim.Optimizer
-    algorithm: object
+    algorithm: Supervised
     heads: list[Head]
     loader: Loader
 
@@ -46,12 +49,14 @@ class Training(NamedTuple):
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.mean.device) if cuda else None,
             "policies": {head.name: head.policy.state_dict() for head in self.heads},
+            "algorithm": self.algorithm.state_dict(),
         }
 
     def load_networks(self, state: dict) -> None:
         """What predictions need; unlike the rest it can be loaded on another device."""
         self.net.load_state_dict(state["net"])
         self.ema.network.load_state_dict(state["ema"])
+        self.algorithm.load_state_dict(state["algorithm"])
         for head in self.heads:
             head.policy.load_state_dict(state["policies"][head.name])
 
@@ -64,33 +69,50 @@ class Training(NamedTuple):
             torch.cuda.set_rng_state(state["cuda_rng"], self.mean.device)
 
 
-def build(cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, device: torch.device) -> Training:
-    """Everything of a run, before its first step. Weights are drawn from the stream "weights" of the seed."""
+def build(
+    cfg: Node,
+    image_set: ImageSet,
+    splits: Splits,
+    artifacts: dict,
+    device: torch.device,
+    start: dict[str, Tensor] | None = None,
+) -> Training:
+    """Everything of a run, before its first step.
+
+    Weights are drawn from the stream "weights" of the seed, what algorithms and rules draw later from "training".
+    `artifacts` are the arrays that each head of the prerequisite left, `start` its averaged network, for a frozen
+    backbone.
+    """
     stored = place(cfg, image_set, splits, device)
     data = {name: _evaluated(cfg, images) for name, images in stored.items()}
     mean, std = (torch.tensor(values, dtype=torch.float32, device=device) for values in (image_set.mean, image_set.std))
     counts = torch.bincount(data["labeled"].labels, minlength=image_set.num_classes).float()
-    names = [name.lower() for name, head in cfg.HEADS.items() if head.LABELED_LOSS]
+    call = parse_call(cfg.ALGORITHM.NAME, ALGORITHMS, kind="algorithm", skip=2)
     torch.manual_seed(generator(cfg.SEED, "weights").initial_seed())
-    net = network.build(cfg, names, image_set.num_classes, len(image_set.mean))
-    net = net.to(device, memory_format=torch.channels_last)
+    net = network.build(cfg, image_set.num_classes, len(image_set.mean), ALGORITHMS[call.name].auxiliary)
+    if start is not None:
+        net.backbone.load_state_dict(cut(start, "backbone."))
+    net = net.to(device, memory_format=torch.channels_last).train()
+    torch.manual_seed(generator(cfg.SEED, "training").initial_seed())
+    facts = Facts(
+        image_set.num_classes,
+        counts,
+        len(splits.unlabeled),
+        len(splits.held_out),
+        net.backbone.feature_dim,
+        cfg.SOLVER.MAX_ITER // cfg.PERIODS.EVAL,
+    )
+    labeled = with_selected(stored["labeled"], stored["unlabeled"], artifacts.get(list(net.classifiers)[-1], {}))
+    drawn = torch.bincount(labeled.labels, minlength=image_set.num_classes).float()
     heads = []
-    for name in names:
-        facts = Facts(
-            image_set.num_classes,
-            counts,
-            len(splits.unlabeled),
-            len(splits.held_out),
-            net.backbone.feature_dim,
-            cfg.SOLVER.MAX_ITER // cfg.PERIODS.EVAL,
-            artifacts.get(name, {}),
-        )
+    for name in net.classifiers:
         node = cfg.HEADS[name.upper()]
-        policy = Policy.parse(node.POLICY, facts).to(device)
-        heads.append(Head(name, build_labeled_loss(node.LABELED_LOSS, counts), policy))
-    algorithm = ALGORITHMS[cfg.ALGORITHM.NAME](cfg.ALGORITHM.UNLABELED_WEIGHT)
+        policy = Policy.parse(node.POLICY, facts._replace(artifacts=artifacts.get(name, {}))).to(device)
+        heads.append(Head(name, build_labeled_loss(node.LABELED_LOSS, drawn), policy))
+    check_penalties(call.name, [head.policy for head in heads])
+    algorithm = ALGORITHMS[call.name](facts, cfg.ALGORITHM.UNLABELED_WEIGHT, **call.arguments).to(device)
     loader = Loader(
-        stored["labeled"],
+        labeled,
         stored["unlabeled"],
         algorithm.views,
         cfg.SOLVER.IMS_PER_BATCH,
@@ -102,6 +124,7 @@ def build(cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, devic
         cfg.DATASET.CUTOUT,
         cfg.DATASET.CROP,
         cfg.DATASET.RESOLUTION,
+        cfg.DATASET.SAMPLER_NAME,
     )
     return Training(
         cfg,
@@ -116,6 +139,32 @@ def build(cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, devic
         heads,
         loader,
     )
+
+
+def check_penalties(algorithm: str, policies: Iterable[Policy]) -> None:
+    """Raise `ConfigError` where a rule adds a loss on the student's view and the algorithm has none."""
+    for rule in (rule for policy in policies for rule in policy if rule.penalizes):
+        if not ALGORITHMS[algorithm].has_student:
+            raise ConfigError(
+                f"{type(rule).__name__} adds a loss on the view that is trained on, but {algorithm} trains on none as "
+                "it is; give it weight 0 (daso: alignment=0.0, freematch: fairness=0.0)"
+            )
+
+
+def cut(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries of that prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def with_selected(labeled: Images, unlabeled: Images, artifacts: dict[str, np.ndarray]) -> Images:
+    """The labeled images and, after them, the unlabeled ones that the prerequisite selected, with its pseudo-labels."""
+    if "selected" not in artifacts:
+        return labeled
+    index, labels = (torch.from_numpy(artifacts[key]) for key in ("selected", "selected_labels"))
+    labels = torch.cat([labeled.labels, labels.to(labeled.labels.device)])
+    if isinstance(labeled.images, Streamed):
+        return Images(labeled.images.with_others(unlabeled.images, index.numpy()), labels)
+    return Images(torch.cat([labeled.images, unlabeled.images[index.to(labels.device)]]), labels)
 
 
 def place(cfg: Node, image_set: ImageSet, splits: Splits, device: torch.device) -> dict[str, Images]:
@@ -167,11 +216,11 @@ def _evaluated(cfg: Node, images: Images) -> Images:
 
 def build_optimizer(cfg: Node, net: torch.nn.Module) -> torch.optim.Optimizer:
     """One group: weight decay also acts on BatchNorm and biases, as published."""
-    solver = cfg.SOLVER
+    solver, parameters = cfg.SOLVER, [p for p in net.parameters() if p.requires_grad]
     if solver.OPTIM_NAME == "adam":
-        return torch.optim.Adam(net.parameters(), solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+        return torch.optim.Adam(parameters, solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
     return torch.optim.SGD(
-        net.parameters(),
+        parameters,
         solver.BASE_LR,
         momentum=solver.MOMENTUM,
         weight_decay=solver.WEIGHT_DECAY,

@@ -144,7 +144,7 @@ def _coerce(key: str, value: object, default: object, where: str) -> object:
             pass
     if isinstance(value, tuple):
         value = list(value)
-    if isinstance(value, str) and key in CHOICES:
+    if isinstance(value, str) and (key in CHOICES or key == "ALGORITHM.NAME"):
         value = ALIASES.get(value, value)
     if isinstance(default, float) and type(value) is int:
         value = float(value)
@@ -159,18 +159,33 @@ def _coerce(key: str, value: object, default: object, where: str) -> object:
 
 def _canonicalize(cfg: Node) -> None:
     """Give settings that mean the same one spelling, so that equal runs have equal identities."""
+    from seval.algorithms import ALGORITHMS
+    from seval.calls import parse_call
     from seval.losses import LABELED_LOSSES
-    from seval.policy.base import canonical, parse_call
+    from seval.models.network import CLASSIFIERS
+    from seval.policy.base import canonical
 
     if cfg.CURRICULUM:
         cfg.PREREQUISITE = []  # it replaces what a prerequisite would have learned
-    for name, head in cfg.HEADS.items():
-        try:
+    where = "ALGORITHM.NAME"
+    try:
+        algorithm = parse_call(cfg.ALGORITHM.NAME, ALGORITHMS, kind="algorithm", skip=2)
+        cfg.ALGORITHM.NAME = str(algorithm)
+        for name, head in cfg.HEADS.items():
+            where = f"HEADS.{name}"
             head.POLICY = canonical(head.POLICY)
+            head.CLASSIFIER = str(parse_call(head.CLASSIFIER, CLASSIFIERS, kind="classifier", skip=2))
             if head.LABELED_LOSS:
                 head.LABELED_LOSS = str(parse_call(head.LABELED_LOSS, LABELED_LOSSES, kind="labeled loss", skip=1))
-        except ValueError as error:
-            raise ConfigError(f"HEADS.{name}: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    heads = [name for name, head in cfg.HEADS.items() if head.LABELED_LOSS]
+    needed = ALGORITHMS[algorithm.name].num_heads
+    if needed and len(heads) != needed:
+        raise ConfigError(
+            f"{algorithm.name} needs {needed} heads, but {len(heads)} have a LABELED_LOSS ({', '.join(heads)}); "
+            f"set that of {', '.join(f'HEADS.{name}' for name in cfg.HEADS)}"
+        )
 
 
 def _check(cfg: Node) -> None:
@@ -217,5 +232,10 @@ def _check(cfg: Node) -> None:
         raise ConfigError(f"MODEL.EMA_DECAY is {cfg.MODEL.EMA_DECAY:g}, but must be at least 0 and below 1")
     if (cfg.MODEL.DEPTH - 4) % 6 or cfg.MODEL.DEPTH < 10:
         raise ConfigError(f"MODEL.DEPTH is {cfg.MODEL.DEPTH}, but a wide ResNet has 6n + 4 layers: 10, 16, 22, 28, ...")
+    if cfg.MODEL.FROZEN and not cfg.PREREQUISITE:
+        raise ConfigError(
+            "MODEL.FROZEN is True, but there is no run that the backbone could come from; set PREREQUISITE to what "
+            "differs there, such as [MODEL.FROZEN, False]"
+        )
     if cfg.MODEL.PRETRAINED and cfg.MODEL.NAME != "resnet50":
         raise ConfigError(f"MODEL.PRETRAINED is True, but there are weights of resnet50 only, not of {cfg.MODEL.NAME}")

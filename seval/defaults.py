@@ -26,6 +26,10 @@ _C.PREREQUISITE = []  # KEY VALUE pairs that turn this configuration into that o
 _C.CURRICULUM = ""  # replay published curricula instead of a prerequisite: the part of their .npy names before _estim_
 _C.MEMO = ""  # free text that makes another run of the same settings
 
+_C.METHOD = Node()  # what `main.py --list-methods` says of a method; of no effect
+_C.METHOD.CATEGORY = ""  # SSL (a base), or what it does to one: LTL, PLR, THA as in the paper, or several of them
+_C.METHOD.SOURCE = ""  # its own paper
+
 _C.DATASET = Node()
 _C.DATASET.NAME = "cifar10"  # reads ROOT/NAME.h5; its long tail is the node of that name below
 _C.DATASET.ROOT = "data"  # folder of the prepared HDF5 files (or the environment variable SEVAL_DATA)
@@ -33,6 +37,7 @@ _C.DATASET.NUM_VALID = 5000  # balanced validation images in all, taken off the 
 _C.DATASET.HELD_OUT = "none"  # what a learning rule fits on: none, labeled (part of the labels), valid
 _C.DATASET.HELD_OUT_PORTION = 0.5  # of every class's labels, where HELD_OUT is labeled
 _C.DATASET.HELD_OUT_PER_CLASS = 0  # so many labels of every class instead of a portion; 0 is the portion
+_C.DATASET.SAMPLER_NAME = "random"  # labeled batches: random (each image once an epoch), class_aware (classes alike)
 _C.DATASET.REVERSE_UL_DISTRIBUTION = False  # the last class is the most frequent unlabeled one
 _C.DATASET.NUM_TEST = 0  # use the first so many test images of every class; 0 is all
 _C.DATASET.DECODED_SIZE = 256  # sets stored as JPEG: every image becomes a square of this side, whatever its shape
@@ -57,16 +62,19 @@ _C.MODEL.DEPTH = 28  # of wide_resnet
 _C.MODEL.WIDTH = 2  # of wide_resnet
 _C.MODEL.PRETRAINED = False  # start resnet50 from torchvision's ImageNet weights IMAGENET1K_V2
 _C.MODEL.WEIGHTS = ""  # file of these weights; "" is PyTorch's own cache, to which they are fetched if need be
+_C.MODEL.FROZEN = False  # the backbone is that of the run it stands on, and is not trained (classifier re-training)
 _C.MODEL.EMA_DECAY = 0.999  # of the averaged network, which is the one evaluated
 
 _C.ALGORITHM = Node()
-_C.ALGORITHM.NAME = "supervised"  # supervised, fixmatch
+_C.ALGORITHM.NAME = "supervised"  # its name in seval/algorithms, and arguments if need be: mixmatch(alpha=0.5)
 _C.ALGORITHM.UNLABELED_WEIGHT = 1.0  # lambda_u
 
 _C.HEADS = Node()  # a head exists where LABELED_LOSS is named; the last one is evaluated
 _C.HEADS.LINEAR = Node()
-_C.HEADS.LINEAR.LABELED_LOSS = "cross_entropy"  # cross_entropy, logit_adjusted(tau)
+_C.HEADS.LINEAR.LABELED_LOSS = "cross_entropy"  # one of seval/losses.py, e.g. logit_adjusted(1.0)
 _C.HEADS.LINEAR.POLICY = ""  # chain of rules from teacher predictions to pseudo-labels, e.g. threshold(0.95) | one_hot
+_C.HEADS.LINEAR.CLASSIFIER = "linear"  # linear, cosine(scale): scaled cosines of features and class weights
+_C.HEADS.BALANCED = Node({"LABELED_LOSS": "", "POLICY": "", "CLASSIFIER": "linear"})  # a second head, such as ABC's
 
 _C.SOLVER = Node()
 _C.SOLVER.MAX_ITER = 250_000  # steps
@@ -100,20 +108,23 @@ _C.RUNTIME.TENSORBOARD = True  # write TensorBoard scalars beside metrics.jsonl
 DEFAULTS = _C
 #: What by definition cannot change a result, and so never enters a run's identity. The file of the weights is one of
 #: them because its SHA-256 is checked; whether it is used, MODEL.PRETRAINED, is part of the identity.
-NOT_IDENTITY = ("OUTPUT_DIR", "GPU_ID", "RUNTIME", "DATASET.ROOT", "MODEL.WEIGHTS", "PERIODS.CHECKPOINT")
+NOT_IDENTITY = ("METHOD", "OUTPUT_DIR", "GPU_ID", "RUNTIME", "DATASET.ROOT", "MODEL.WEIGHTS", "PERIODS.CHECKPOINT")
 #: The node of a data set in DATASET, where it is not the set's name.
 NODES = {"semi_aves": "AVES", "small_imagenet127": "IMAGENET", "small_imagenet127_64": "IMAGENET"}
 #: Published spellings of these choices, accepted and made one.
-ALIASES = {"Supervised": "supervised", "FixMatch": "fixmatch", "SGD": "sgd", "Adam": "adam"}
+ALIASES = {"Supervised": "supervised", "PseudoLabel": "pseudo_label", "MeanTeacher": "mean_teacher"}
+ALIASES |= {"FixMatch": "fixmatch", "MixMatch": "mixmatch", "ReMixMatch": "remixmatch", "USADTM": "usadtm"}
+ALIASES |= {"ACR": "acr", "SGD": "sgd", "Adam": "adam"}
 ALIASES |= {"WRN": "wide_resnet", "ResNet": "resnet50", "ResNet50_cifar": "cifar_resnet50"}
+ALIASES |= {"RandomSampler": "random", "ClassAwareSampler": "class_aware"}
 ALIASES |= {"aves": "semi_aves", "imagenet": "small_imagenet127"}
 CHOICES = {
     "DATASET.NAME": ("cifar10", "cifar100", "stl10", *NODES, "fashion_mnist", "tiny"),
+    "DATASET.SAMPLER_NAME": ("random", "class_aware"),
     "DATASET.PROTOCOL": ("seval", "usb", "acr"),
     "DATASET.AVES.UL_SOURCE": ("in", "all"),
     "DATASET.IMAGENET.LABELED": ("batch_1", "random"),
     "DATASET.IMAGENET.TEST": ("imbalanced", "balanced"),
-    "ALGORITHM.NAME": ("supervised", "fixmatch"),
     "MODEL.NAME": ("wide_resnet", "resnet50", "cifar_resnet50"),
     "DATASET.HELD_OUT": ("none", "labeled", "valid"),
     "SOLVER.OPTIM_NAME": ("sgd", "adam"),

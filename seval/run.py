@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from seval import record
-from seval.build import Training, build
+from seval.build import Training, build, check_penalties
 from seval.config import Node, delta, settings, with_overrides
 from seval.data import long_tail, prepare
 from seval.evaluate import protocols
@@ -97,8 +97,9 @@ class Run:
     def check(self) -> None:
         """Raise what its policies would raise when they are built, without what they stand on."""
         classes = self.image_set.num_classes
-        for head in self.cfg.HEADS.values():
-            Policy.parse(head.POLICY, Facts(classes, torch.ones(classes), num_unlabeled=1, num_held_out=1))
+        facts = Facts(classes, torch.ones(classes), num_unlabeled=1, num_held_out=1, feature_dim=1)
+        policies = [Policy.parse(head.POLICY, facts) for head in self.cfg.HEADS.values()]
+        check_penalties(self.cfg.ALGORITHM.NAME.partition("(")[0], policies)
 
     def execute(self) -> dict:
         """The record: read if the run is done, else trained, from its checkpoint if there is one.
@@ -115,13 +116,11 @@ class Run:
             begun = time.monotonic()
             training = self.build(artifacts)
             history = train(training, self.folder, self.meta())
-            learned = {head.name: arrays for head in training.heads if (arrays := head.policy.artifact())}
-            if learned:
-                record.save_artifacts(
-                    self.folder / "artifacts.h5",
-                    learned,
-                    {"run": self.id, **{head.name: head.policy.text for head in training.heads}},
-                )
+            record.save_artifacts(
+                self.folder / "artifacts.h5",
+                {head.name: head.policy.artifact() for head in training.heads},
+                {"run": self.id, **{head.name: head.policy.text for head in training.heads}},
+            )
             done = self.summarize(history, prerequisites, time.monotonic() - begun)
             record.write_json(self.folder / "record.json", done)
         return done
@@ -132,7 +131,10 @@ class Run:
         if runtime.THREADS:
             torch.set_num_threads(runtime.THREADS)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        return build(self.cfg, self.image_set, self.splits, artifacts, device(self.cfg.GPU_ID))
+        start = None
+        if self.cfg.MODEL.FROZEN:
+            start = record.load_checkpoint(self.prerequisite().folder / "checkpoint.pt")["ema"]
+        return build(self.cfg, self.image_set, self.splits, artifacts, device(self.cfg.GPU_ID), start)
 
     def artifacts(self) -> tuple[dict, list[str]]:
         """(arrays of each head, ids): what this run stands on. Raises `MissingPrerequisite`."""

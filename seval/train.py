@@ -126,6 +126,7 @@ def evaluated(training: Training, step: int, losses: dict[str, float], refresh: 
     progress, last, counts = step / cfg.SOLVER.MAX_ITER, training.heads[-1], training.class_counts
     line: dict = {"step": step, "progress": progress, "lr": rate(step - 1, cfg.SOLVER), "loss": losses}
     line["policy"] = {head.name: _refresh(training, head, logits, progress) for head in training.heads if refresh}
+    line["algorithm"] = training.algorithm.refresh() if refresh else {}
     offsets = {
         "none": torch.zeros_like(counts),
         "logit_adjusted": torch.log(counts / counts.sum()),

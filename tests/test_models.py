@@ -66,7 +66,7 @@ def test_initialization_is_the_published_one():
 
 
 def test_each_head_reads_the_same_features_and_the_last_is_called():
-    net = Network(WideResNet(10, 1, 0, 1), ["linear", "balanced"], 3).eval()
+    net = Network(WideResNet(10, 1, 0, 1), {"linear": "linear", "balanced": "cosine"}, 3).eval()
     x = torch.randn(2, 1, 8, 8)
     assert torch.equal(net(x), net.classify(net.features(x), "balanced"))
     assert not torch.equal(net(x), net.classify(net.features(x), "linear"))
@@ -74,7 +74,7 @@ def test_each_head_reads_the_same_features_and_the_last_is_called():
 
 def test_ema_equals_a_slow_loop_over_weights_and_buffers():
     torch.manual_seed(0)
-    net = Network(WideResNet(10, 1, 0, 1), ["linear"], 3)
+    net = Network(WideResNet(10, 1, 0, 1), {"linear": "linear"}, 3)
     ema = Ema(net, 0.8)
     expected = {name: value.double().clone() for name, value in net.state_dict().items()}
     for step in range(8):

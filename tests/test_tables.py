@@ -69,7 +69,8 @@ def write_record(folder: Path, name: str, top1: float | None, seconds: float = 6
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "record.json").write_text(json.dumps({
         "id": name, "results": results, "seconds": seconds,
-        "provenance": {"commit": "0123456789abcdef", "dirty": False, "packages": {"seval": "1.0.0"}}}))
+        "provenance": {"commit": "0123456789abcdef", "dirty": False, "device": "cpu (x86_64)",
+                       "packages": {"seval": "1.0.0"}}}))
 
 
 def write_sweep() -> dict[tuple[str, str], list[float]]:

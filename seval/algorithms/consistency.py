@@ -1,17 +1,17 @@
-"""Algorithms that ask for one prediction under two views: supervised learning (none) and FixMatch."""
+"""Algorithms that ask for one prediction under two views, and supervised learning, which asks for none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from seval.data.loader import Batch
-from seval.losses import LabeledLoss, soft_cross_entropy
+from seval.losses import LabeledLoss, ramp, soft_cross_entropy, squared_error
 from seval.models.network import Network
-from seval.policy.base import Policy, PseudoLabels, Step
+from seval.policy.base import Facts, Policy, PseudoLabels, Step, Student
 
 
 class Head(NamedTuple):
@@ -22,50 +22,152 @@ class Head(NamedTuple):
     policy: Policy
 
 
-class Supervised:
-    """The labeled loss alone."""
+class Supervised(nn.Module):
+    """The labeled loss alone. Algorithms that keep statistics keep them as buffers."""
 
     views: tuple[str, ...] = ()  # of the unlabeled images
+    auxiliary: Mapping[str, int] = {}  # linear classifiers for tasks of its own, with their number of classes
+    num_heads = 0  # it needs exactly so many; 0 is any number
+    has_student = False  # whether it trains on a view as it is, which a rule's penalty needs
 
-    def __init__(self, unlabeled_weight: float = 0.0) -> None:
+    def __init__(self, facts: Facts, unlabeled_weight: float) -> None:
+        super().__init__()
         self.unlabeled_weight = unlabeled_weight
 
     def losses(
-        self, net: Network, teacher: nn.Module, batch: Batch, heads: Sequence[Head], progress: float
+        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
     ) -> dict[str, Tensor]:
-        """The step's losses by name; their sum is minimized."""
+        """The step's losses by name; their sum is minimized. `teacher` is the averaged network."""
         features = net.features(batch.images)
         return {
-            f"{head.name}/labeled": head.labeled_loss(net.classify(features, head.name), batch.labels) for head in heads
+            f"{head.name}/labeled": head.labeled_loss(net.classify(features, head.name).float(), batch.labels, progress)
+            for head in heads
         }
+
+    def refresh(self) -> dict[str, float]:
+        """Re-estimate slow statistics at an evaluation and return what to log."""
+        return {}
 
 
 class FixMatch(Supervised):
     """Pseudo-labels of the weak view supervise the strong one (Sohn et al., arXiv 2001.07685).
 
     One forward pass sees labeled, weak and strong images together, so BatchNorm does too. The loss is averaged over
-    the whole unlabeled batch, kept or not.
+    the whole unlabeled batch, kept or not, and its weight rises linearly over the share `ramp` of training.
     """
 
     views = ("weak", "strong")
+    teaching = -2  # the view whose predictions are the pseudo-labels of the last one
+    has_student = True
+
+    def __init__(self, facts: Facts, unlabeled_weight: float, ramp: float = 0.0) -> None:
+        super().__init__(facts, unlabeled_weight)
+        self.ramp = ramp
 
     def losses(
-        self, net: Network, teacher: nn.Module, batch: Batch, heads: Sequence[Head], progress: float
+        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
     ) -> dict[str, Tensor]:
-        labeled, unlabeled = len(batch.images), len(batch.index)
-        sizes = (labeled, unlabeled, unlabeled)
         features = net.features(torch.cat([batch.images, *batch.views]))
-        anchors, weak_features, _ = features.detach().split(sizes)
-        step = Step(batch.index, weak_features, anchors, batch.labels, progress)
+        sizes = [len(batch.images), *map(len, batch.views)]
+        _, *seen = features.split(sizes)
+        step = step_of(teacher, batch, seen[self.teaching], progress)
         losses = {}
         for head in heads:
-            logits, weak, strong = net.classify(features, head.name).float().split(sizes)
+            labeled, *views = net.classify(features, head.name).float().split(sizes)
+            student = Student(views[-1], seen[-1])
             with torch.no_grad():
-                pseudo = head.policy(PseudoLabels.of(weak.softmax(1)), step)
-            losses[f"{head.name}/labeled"] = head.labeled_loss(logits, batch.labels)
-            losses[f"{head.name}/unlabeled"] = (
-                self.unlabeled_weight * (pseudo.weight * soft_cross_entropy(strong, pseudo.probs)).mean()
-            )
-            for i, penalty in enumerate(head.policy.penalties(pseudo, step, strong)):
-                losses[f"{head.name}/penalty{i}"] = penalty
+                pseudo = head.policy(PseudoLabels.of(views[self.teaching].softmax(1)), step)
+            losses[f"{head.name}/labeled"] = head.labeled_loss(labeled, batch.labels, progress)
+            unlabeled = (pseudo.weight * soft_cross_entropy(student.logits, pseudo.probs)).mean()
+            losses[f"{head.name}/unlabeled"] = self.unlabeled_weight * ramp(progress, self.ramp) * unlabeled
+            losses |= penalties(head, pseudo, step, student) | self.more_losses(head, views)
         return losses
+
+    def more_losses(self, head: Head, views: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Losses of an algorithm's own on a head's logits (N, C) of each unlabeled view."""
+        return {}
+
+
+class PseudoLabel(FixMatch):
+    """A view's own confident predictions are its labels (Lee, ICML Workshop 2013); weight ramped up as in DASO."""
+
+    views = ("weak",)
+    teaching = -1
+
+    def __init__(self, facts: Facts, unlabeled_weight: float, ramp: float = 0.4) -> None:
+        super().__init__(facts, unlabeled_weight, ramp)
+
+
+class MeanTeacher(FixMatch):
+    """The averaged network's prediction of one weak view is the target of the other (Tarvainen & Valpola, 1703.01780).
+
+    The teacher predicts with its averaged BatchNorm statistics; the published code lets it use those of the batch.
+    """
+
+    views = ("weak", "weak")
+
+    def __init__(self, facts: Facts, unlabeled_weight: float, ramp: float = 0.4) -> None:
+        super().__init__(facts, unlabeled_weight, ramp)
+
+    def losses(
+        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
+    ) -> dict[str, Tensor]:
+        view, other = batch.views
+        features = net.features(torch.cat([batch.images, view]))
+        sizes = [len(batch.images), len(view)]
+        with torch.no_grad():
+            taught = teacher.features(other)
+        step = step_of(teacher, batch, taught, progress)
+        losses = {}
+        for head in heads:
+            labeled, own = net.classify(features, head.name).float().split(sizes)
+            student = Student(own, features[sizes[0] :])
+            with torch.no_grad():
+                pseudo = head.policy(PseudoLabels.of(teacher.classify(taught, head.name).float().softmax(1)), step)
+            losses[f"{head.name}/labeled"] = head.labeled_loss(labeled, batch.labels, progress)
+            unlabeled = (pseudo.weight * squared_error(student.logits, pseudo.probs)).mean()
+            losses[f"{head.name}/unlabeled"] = self.unlabeled_weight * ramp(progress, self.ramp) * unlabeled
+            losses |= penalties(head, pseudo, step, student)
+        return losses
+
+
+def mutual_information(p: Tensor, q: Tensor) -> Tensor:
+    """Of the classes that two views' predictions (N, C) give to the same images, in nats (IIC, arXiv 1807.06653)."""
+    joint = p.T @ q
+    joint = ((joint + joint.T) / (2 * joint.sum())).clamp_min(torch.finfo(joint.dtype).eps)
+    rows, columns = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
+    return (joint * (joint.log() - rows.log() - columns.log())).sum()
+
+
+class Usadtm(FixMatch):
+    """Semantic aggregation: the plain, weak and strong views tell much of one another's class (Han et al., 2010.05517).
+
+    Its labels by template matching are the rules `template_threshold | template_label` of the policy.
+    """
+
+    views = ("eval", "weak", "strong")
+
+    def __init__(self, facts: Facts, unlabeled_weight: float, information: float = 0.1) -> None:
+        super().__init__(facts, unlabeled_weight)
+        self.information = information
+
+    def more_losses(self, head: Head, views: Sequence[Tensor]) -> dict[str, Tensor]:
+        plain, weak, strong = (logits.softmax(1) for logits in views)
+        pairs = ((plain, weak), (plain, strong), (weak, strong))
+        return {f"{head.name}/information": -self.information * sum(mutual_information(*pair) for pair in pairs) / 3}
+
+
+def step_of(teacher: Network, batch: Batch, features: Tensor, progress: float) -> Step:
+    """What the rules may know; `features` (N, D) are those of the view that teaches."""
+
+    @torch.no_grad()
+    def anchors() -> Tensor:
+        return teacher.features(batch.images).float()
+
+    return Step(batch.index, features.detach().float(), anchors, batch.labels, progress)
+
+
+def penalties(head: Head, pseudo: PseudoLabels, step: Step, student: Student) -> dict[str, Tensor]:
+    """The extra losses of a head's rules, by name."""
+    found = head.policy.penalties(pseudo, step, student)
+    return {f"{head.name}/penalty{i}": penalty for i, penalty in enumerate(found)}

@@ -12,7 +12,7 @@ from torch import Tensor
 from seval.config import ConfigError
 from seval.data.augment import VIEWS, evaluation, normalize, resize
 from seval.data.decode import Decoder
-from seval.data.parts import Encoded
+from seval.data.parts import Encoded, Joined
 
 
 class Streamed:
@@ -23,7 +23,7 @@ class Streamed:
 
     def __init__(
         self,
-        source: Encoded,
+        source: Encoded | Joined,
         index: np.ndarray,
         decoder: Decoder,
         device: torch.device,
@@ -43,6 +43,12 @@ class Streamed:
         """
         for images in self.decoder.stream(self.source, (self.index[batch.numpy()] for batch in positions)):
             yield torch.from_numpy(images).to(self.device)
+
+    def with_others(self, others: Streamed, positions: np.ndarray) -> Streamed:
+        """These images and, after them, those at `positions` of another split."""
+        index = np.concatenate([self.index, len(self.source) + others.index[positions]])
+        source = Joined(self.source, others.source)
+        return Streamed(source, index, self.decoder, self.device, self.crop, self.resolution)
 
     def split(self, batch: int) -> Iterator[Tensor]:
         """The evaluation views of all images in order, `batch` at a time: what a tensor's `split` gives."""
@@ -67,14 +73,17 @@ class Batch(NamedTuple):
 
 
 class IndexStream:
-    """Batches of indices from one fresh permutation after another, across their borders, as published."""
+    """Batches of indices from one fresh permutation after another, across their borders, as published.
 
-    def __init__(self, size: int, batch: int, generator: torch.Generator) -> None:
+    With `weights` (size,) each index is drawn with replacement in proportion to its own.
+    """
+
+    def __init__(self, size: int, batch: int, generator: torch.Generator, weights: Tensor | None = None) -> None:
         if size < 1:
             raise ConfigError(
                 "a split that training draws from has no images; raise the set's NUM_LABELED_HEAD or NUM_UNLABELED_HEAD"
             )
-        self.size, self.batch, self.generator = size, batch, generator
+        self.size, self.batch, self.generator, self.weights = size, batch, generator, weights
         self.pending = torch.empty(0, dtype=torch.int64)
 
     def __iter__(self) -> IndexStream:
@@ -82,6 +91,8 @@ class IndexStream:
 
     def __next__(self) -> Tensor:
         """(batch,) int64."""
+        if self.weights is not None:
+            return torch.multinomial(self.weights, self.batch, replacement=True, generator=self.generator)
         while len(self.pending) < self.batch:
             self.pending = torch.cat([self.pending, torch.randperm(self.size, generator=self.generator)])
         head, self.pending = self.pending[: self.batch], self.pending[self.batch :]
@@ -89,7 +100,7 @@ class IndexStream:
 
     def twin(self) -> IndexStream:
         """Another stream that goes on as this one will."""
-        twin = IndexStream(self.size, self.batch, torch.Generator())
+        twin = IndexStream(self.size, self.batch, torch.Generator(), self.weights)
         twin.load_state_dict(self.state_dict())
         return twin
 
@@ -108,9 +119,9 @@ class Feed:
     where training does and is all that is saved.
     """
 
-    def __init__(self, images: Images, batch: int, order: torch.Generator) -> None:
+    def __init__(self, images: Images, batch: int, order: torch.Generator, weights: Tensor | None = None) -> None:
         self.images, self.device = images.images, images.labels.device
-        self.stream = IndexStream(len(images.labels), batch, order)
+        self.stream = IndexStream(len(images.labels), batch, order, weights)
         self.decoded: Iterator[Tensor] | None = None  # begins with the first batch
 
     def __next__(self) -> tuple[Tensor, Tensor]:
@@ -146,11 +157,13 @@ class Loader:
         cutout: int = 16,
         crop: int = 0,
         resolution: int = 0,
+        sampler: str = "random",
     ) -> None:
         self.geometry, self.resolution = (padding, cutout, crop), resolution
         device = labeled.labels.device
         self.labels, self.views, self.mean, self.std = labeled.labels, views, mean, std
-        self.feeds = {"labeled": Feed(labeled, batch, generator(seed, "labeled order"))}
+        weights = class_weights(labeled.labels) if sampler == "class_aware" else None
+        self.feeds = {"labeled": Feed(labeled, batch, generator(seed, "labeled order"), weights)}
         if views:
             self.feeds["unlabeled"] = Feed(unlabeled, ratio * batch, generator(seed, "unlabeled order"))
         self.view_generators = {name: generator(seed, name, device) for name in ("labeled view", "unlabeled views")}
@@ -178,6 +191,12 @@ class Loader:
             feed.load_state_dict(state["streams"][name])
         for name, g in self.view_generators.items():
             g.set_state(state["views"][name])
+
+
+def class_weights(labels: Tensor) -> Tensor:
+    """(N,) float64 on the CPU: 1 / images of each one's class, which makes every class as likely as any other."""
+    labels = labels.cpu()
+    return 1.0 / torch.bincount(labels).double()[labels]
 
 
 def generator(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:

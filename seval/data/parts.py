@@ -72,6 +72,25 @@ class Encoded:
         return _encoded, (self.path, self.part)
 
 
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """The images of one part and, numbered after them, those of another."""
+
+    first: Encoded
+    second: Encoded
+
+    @property
+    def path(self) -> Path:
+        return self.first.path
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def read(self, i: int) -> bytes:
+        """Image i, as its publisher encoded it. Raises `DataError` where the file is damaged."""
+        return self.first.read(i) if i < len(self.first) else self.second.read(i - len(self.first))
+
+
 @lru_cache
 def _encoded(path: Path, part: str) -> Encoded:
     with h5py.File(path, "r") as file:

@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seval.calls import parse_call
 from seval.config import Node
 from seval.models.resnet import cifar_resnet50, resnet50
 from seval.models.wide_resnet import WideResNet, linear
 
 
-class Network(nn.Module):
-    """`backbone` turns images into features (N, `backbone.feature_dim`); each head has a linear classifier of its own.
+class Cosine(nn.Module):
+    """Logits `scale` * cos(feature, class weight): the normalized classifier of LDAM (Cao et al., arXiv 1906.07413)."""
 
-    The last head is the one evaluated: calling the network gives its logits.
+    def __init__(self, in_features: int, out_features: int, scale: float = 30.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(linear(in_features, out_features).weight.detach())
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
+
+
+CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "cosine": Cosine}
+
+
+class Network(nn.Module):
+    """`backbone` turns images into features (N, `backbone.feature_dim`); each head has a classifier of its own.
+
+    `heads` are their names and classifiers, as `CLASSIFIERS` are called. The last head is the one evaluated: calling
+    the network gives its logits. `auxiliary` are linear classifiers for an algorithm's own tasks, by name with their
+    number of classes. A `frozen` backbone is not trained and keeps its statistics.
     """
 
-    def __init__(self, backbone: nn.Module, heads: Iterable[str], num_classes: int) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        heads: Mapping[str, str],
+        num_classes: int,
+        auxiliary: Mapping[str, int] | None = None,
+        frozen: bool = False,
+    ) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.classifiers = nn.ModuleDict({head: linear(backbone.feature_dim, num_classes) for head in heads})
+        self.backbone, self.frozen = backbone.requires_grad_(not frozen), frozen
+        self.classifiers = nn.ModuleDict()
+        for head, text in heads.items():
+            call = parse_call(text, CLASSIFIERS, kind="classifier", skip=2)
+            self.classifiers[head] = CLASSIFIERS[call.name](backbone.feature_dim, num_classes, **call.arguments)
+        self.auxiliary = nn.ModuleDict({name: linear(backbone.feature_dim, n) for name, n in (auxiliary or {}).items()})
+
+    def train(self, mode: bool = True) -> Network:
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     def features(self, images: Tensor) -> Tensor:
         """(N, c, H, W) -> (N, feature_dim)."""
@@ -35,12 +71,13 @@ class Network(nn.Module):
         return self.classify(self.features(images), list(self.classifiers)[-1])
 
 
-def build(cfg: Node, heads: Iterable[str], num_classes: int, in_channels: int) -> Network:
+def build(cfg: Node, num_classes: int, in_channels: int, auxiliary: Mapping[str, int]) -> Network:
     """The configured network; its weights are drawn from PyTorch's global generator.
 
     Raises `ConfigError` where pretrained weights are asked for and cannot be had.
     """
-    return Network(_backbone(cfg.MODEL, in_channels), heads, num_classes)
+    heads = {name.lower(): head.CLASSIFIER for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
+    return Network(_backbone(cfg.MODEL, in_channels), heads, num_classes, auxiliary, cfg.MODEL.FROZEN)
 
 
 def _backbone(model: Node, in_channels: int) -> nn.Module:

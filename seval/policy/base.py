@@ -5,19 +5,18 @@ It is written as in `logit_adjust(1.0) | threshold(0.95) | one_hot`.
 
 from __future__ import annotations
 
-import ast
-import difflib
-import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from functools import cache
+from importlib.metadata import entry_points
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seval.calls import Call, PolicyError, parse_call
 
-class PolicyError(ValueError):
-    """A policy that cannot be read or built; the message says what was given, what was expected and what to do."""
+__all__ = ["Facts", "HeldOut", "Policy", "PolicyError", "PseudoLabels", "Rule", "Step", "Student", "canonical", "parse"]
 
 
 class PseudoLabels(NamedTuple):
@@ -58,29 +57,50 @@ class Facts(NamedTuple):
     artifacts: Mapping[str, np.ndarray] = {}  # what the prerequisite run's policy of this head left
     before: tuple[Rule, ...] = ()  # the rules before this one in its policy
 
+    def previous(self, kind: type[Rule]) -> Rule:
+        """The last rule of that kind before this one. Raises `PolicyError` where there is none."""
+        for rule in reversed(self.before):
+            if isinstance(rule, kind):
+                return rule
+        name = next(name for name, known in known_rules().items() if known is kind)
+        raise PolicyError(f"a rule reads what {name!r} before it has learned, but there is none; write {name} first")
+
 
 class Step(NamedTuple):
     """What a rule may know of a training step."""
 
     index: Tensor  # (N,) which unlabeled images these are
     features: Tensor  # (N, D) of the teacher's view
-    anchors: Tensor  # (B, D) features of the labeled images
+    anchors: Callable[[], Tensor]  # (B, D) the averaged network's features of the labeled images, computed when asked
     anchor_labels: Tensor  # (B,)
     progress: float  # in [0, 1]
+
+
+class Student(NamedTuple):
+    """What a penalty may know of the view that is trained on; gradients flow through it."""
+
+    logits: Tensor  # (N, C)
+    features: Tensor  # (N, D)
 
 
 class Rule(nn.Module):
     """One stage of a policy: changes `probs` or `weight`, never both. Its statistics are buffers.
 
     A rule never sees the configuration, the network, the logger, the device or the number of steps. In evaluation
-    mode (`policy.eval()`) `forward` must not change statistics.
+    mode (`policy.eval()`) `forward` must not change statistics, draws nothing, and `step` is None. What it draws in
+    training comes from PyTorch's global generator.
     """
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         raise NotImplementedError
 
-    def penalty(self, pseudo: PseudoLabels, step: Step, student: Tensor) -> Tensor | None:
-        """An extra loss that belongs to the rule; `student` (N, C) are the logits of the strong view."""
+    @property
+    def penalizes(self) -> bool:
+        """Whether `penalty` is to be asked for: only where the algorithm trains on a view of its own."""
+        return False
+
+    def penalty(self, pseudo: PseudoLabels, step: Step, student: Student) -> Tensor | None:
+        """An extra loss that belongs to the rule; `pseudo` has passed through the whole policy."""
         return None
 
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
@@ -117,9 +137,9 @@ class Policy(nn.Sequential):
             pseudo = rule(pseudo, step)
         return pseudo
 
-    def penalties(self, pseudo: PseudoLabels, step: Step, student: Tensor) -> list[Tensor]:
+    def penalties(self, pseudo: PseudoLabels, step: Step, student: Student) -> list[Tensor]:
         """The rules' extra losses."""
-        found = (rule.penalty(pseudo, step, student) for rule in self)
+        found = (rule.penalty(pseudo, step, student) for rule in self if rule.penalizes)
         return [penalty for penalty in found if penalty is not None]
 
     @torch.no_grad()
@@ -144,25 +164,23 @@ class Policy(nn.Sequential):
         return _merge(rule.artifact() for rule in self)
 
 
-_ENDLESS = (float("inf"), float("-inf"))
-
-
-class Call(NamedTuple):
-    """A name and its arguments, bound to the callable's signature."""
-
-    name: str
-    arguments: dict[str, Any]
-
-    def __str__(self) -> str:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
-        return f"{self.name}({arguments})" if arguments else self.name
-
-
+@cache
 def known_rules() -> dict[str, type[Rule]]:
-    """Every rule by the name a policy uses."""
+    """Every rule by the name a policy uses: the package's own, and those that others register as `seval.rules`.
+
+    Raises `PolicyError` where another package takes a name that is taken, or its rule cannot be imported.
+    """
     from seval.policy import RULES
 
-    return RULES
+    rules = dict(RULES)
+    for point in entry_points(group="seval.rules"):
+        if point.name in rules:
+            raise PolicyError(f"entry point {point.name} = {point.value}: there is a rule of that name already")
+        try:
+            rules[point.name] = point.load()
+        except Exception as error:  # whatever the other package raises
+            raise PolicyError(f"cannot import rule {point.name} = {point.value}: {error}") from None
+    return rules
 
 
 def parse(text: str) -> list[Call]:
@@ -175,41 +193,6 @@ def parse(text: str) -> list[Call]:
 def canonical(text: str) -> str:
     """One spelling for every policy that means the same: `threshold(0.95)`, `threshold(tau=0.95)` are `threshold`."""
     return " | ".join(map(str, parse(text)))
-
-
-def parse_call(text: str, known: Mapping[str, Callable], *, kind: str, within: str = "", skip: int = 0) -> Call:
-    """Read `name` or `name(1, key=2)` against the signature of `known[name]`, less its first `skip` parameters."""
-    where = f" in policy {within!r}" if within else ""
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-        call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-        name = call.func.id
-        values = [ast.literal_eval(arg) for arg in call.args]
-        named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError, AttributeError):
-        written = text.strip()
-        raise PolicyError(f"cannot read {kind} {written!r}{where}; write name, name(0.95) or name(key=0.95)") from None
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}" if near else ""
-        raise PolicyError(f"unknown {kind} {name!r}{where}{hint}; known: {', '.join(sorted(known))}")
-    parameters = list(inspect.signature(known[name]).parameters.values())[skip:]
-    signature = inspect.Signature(parameters)
-    try:
-        bound = signature.bind(*values, **named).arguments
-    except TypeError as error:
-        takes = ", ".join(str(p).replace("'", "") for p in parameters) or "no arguments"
-        raise PolicyError(f"{kind} {text.strip()!r}{where}: {error}; it takes {takes}") from None
-    changed = {}
-    for key, value in bound.items():
-        default = signature.parameters[key].default
-        value = float(value) if isinstance(default, float) and type(value) is int else value
-        if default is not inspect.Parameter.empty and (type(value) is not type(default) or value in _ENDLESS):
-            expected = type(default).__name__
-            raise PolicyError(f"{kind} {text.strip()!r}{where}: {key} is {value!r}, but must be a finite {expected}")
-        if value != default:
-            changed[key] = value
-    return Call(name, changed)
 
 
 def _merge(parts: Iterator[dict]) -> dict:

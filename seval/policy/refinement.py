@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seval.policy.base import Facts, PseudoLabels, Rule, Step
+from seval.policy.base import Facts, PolicyError, PseudoLabels, Rule, Step
 
 
 def divide(probs: Tensor, offset: Tensor) -> Tensor:
@@ -30,6 +30,55 @@ class LogitAdjust(Rule):
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo._replace(probs=divide(pseudo.probs, self.offset))
+
+
+def align(probs: Tensor, target: Tensor, running: Tensor) -> Tensor:
+    """Rows scaled class by class by target / running mean, then normalized: (N, C), two (C,) -> (N, C)."""
+    return divide(probs, (running + 1e-6) / (target + 1e-6))
+
+
+class Align(Rule):
+    """Distribution alignment: scale predictions as if their running mean were the labeled prior.
+
+    ReMixMatch (Berthelot et al., arXiv 1911.09785); the prior to the power `temperature`, normalized, is CReST+'s (Wei
+    et al., arXiv 2102.09559). The mean is over the last `window` batches, this one included.
+    """
+
+    def __init__(self, facts: Facts, temperature: float = 1.0, window: int = 128) -> None:
+        super().__init__()
+        if window < 1:
+            raise PolicyError(f"align window is {window}, but at least the present batch must be in it")
+        target = (facts.class_counts / facts.class_counts.sum()) ** temperature
+        self.register_buffer("target", target / target.sum(), persistent=False)
+        self.register_buffer("means", torch.zeros(window, facts.num_classes))  # of the last batches, in turn
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        if self.training:
+            self.means[self.seen % len(self.means)] = pseudo.probs.mean(0)
+            self.seen += 1
+        running = self.means.sum(0) / self.seen.clamp(1, len(self.means))
+        aligned = align(pseudo.probs, self.target, running)
+        return pseudo._replace(probs=torch.where(self.seen > 0, aligned, pseudo.probs))
+
+
+def sharpen(probs: Tensor, temperature: float) -> Tensor:
+    """Rows proportional to probs^(1/T): (N, C) -> (N, C)."""
+    powered = probs ** (1 / temperature)
+    return powered / powered.sum(1, keepdim=True)
+
+
+class Sharpen(Rule):
+    """Sharpening of MixMatch (Berthelot et al., arXiv 1905.02249)."""
+
+    def __init__(self, facts: Facts, temperature: float = 0.5) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise PolicyError(f"sharpen temperature is {temperature:g}, but must be above 0; below 1 sharpens")
+        self.temperature = temperature
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        return pseudo._replace(probs=sharpen(pseudo.probs, self.temperature))
 
 
 def one_hot(probs: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from seval.policy.fits import SOLVERS, ThresholdFit, fit_offsets, fit_thresholds
 from seval.policy.refinement import divide
 from seval.policy.thresholds import above
 
-__all__ = ["Curriculum", "SevalRefine", "SevalThreshold", "ThresholdFit", "fit_offsets", "fit_thresholds", "published"]
+__all__ = ["Curriculum", "SevalOffset", "SevalRefine", "SevalThreshold", "ThresholdFit"]
+__all__ += ["fit_offsets", "fit_thresholds", "published"]
 
 PI_BOUNDS = (1e-3, 3.0)
 TAU_START = 0.95
@@ -176,6 +177,13 @@ class SevalRefine(Learned):
     def offsets(self) -> dict[str, Tensor]:
         # recovered estimates of a published curriculum may leave the box where the rare rule jumped
         return {"seval": self.fitted.clamp(*PI_BOUNDS).log(), "seval_smoothed": self.smoothed.log()}
+
+
+class SevalOffset(SevalRefine):
+    """SEVAL's learned test-time offset for any other method: fitted or replayed as `seval_refine`, but not applied."""
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        return pseudo
 
 
 class SevalThreshold(Learned):

@@ -1,10 +1,14 @@
-"""Rules that set the weights (the paper's THA)."""
+"""Rules that set the weights by confidence (the paper's THA)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
-from seval.policy.base import Facts, PolicyError, PseudoLabels, Rule, Step
+from seval.policy.base import Facts, HeldOut, PolicyError, PseudoLabels, Rule, Step, Student
+from seval.policy.refinement import align, divide
 
 
 def above(probs: Tensor, tau: Tensor | float) -> Tensor:
@@ -13,14 +17,187 @@ def above(probs: Tensor, tau: Tensor | float) -> Tensor:
     return (confidence >= (tau[label] if isinstance(tau, Tensor) else tau)).to(probs.dtype)
 
 
-class Threshold(Rule):
-    """FixMatch's fixed threshold (Sohn et al., arXiv 2001.07685): keep what is at least tau confident."""
+class Confidence(Rule):
+    """A rule with a confidence `tau` in [0, 1]."""
 
-    def __init__(self, facts: Facts, tau: float = 0.95) -> None:
+    def __init__(self, tau: float) -> None:
         super().__init__()
         if not 0 <= tau <= 1:
             raise PolicyError(f"threshold tau is {tau:g}, but a confidence lies between 0 and 1")
         self.tau = tau
 
+
+class Threshold(Confidence):
+    """FixMatch's fixed threshold (Sohn et al., arXiv 2001.07685): keep what is at least tau confident."""
+
+    def __init__(self, facts: Facts, tau: float = 0.95) -> None:
+        super().__init__(tau)
+
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo._replace(weight=pseudo.weight * above(pseudo.probs, self.tau))
+
+
+def flexible_thresholds(tau: float, counts: Tensor) -> Tensor:
+    """(C,) thresholds of FlexMatch, Eq. 7, 11 and 12: tau * beta / (2 - beta), with beta each class's learning status.
+
+    counts (C + 1,) are the unlabeled images never predicted confidently, then those last predicted as each class.
+    """
+    beta = counts[1:] / counts.max()
+    return tau * beta / (2 - beta)
+
+
+class FlexMatch(Confidence):
+    """Curriculum pseudo-labeling (Zhang et al., arXiv 2110.08263): the better a class is learned, the higher its bar.
+
+    A class's learning status is the number of unlabeled images whose last confident prediction it was, over that of the
+    best class or, as long as there are more of them, of the images never predicted confidently.
+    """
+
+    def __init__(self, facts: Facts, tau: float = 0.95) -> None:
+        super().__init__(tau)
+        self.num_classes = facts.num_classes
+        self.register_buffer("label", torch.full((facts.num_unlabeled,), -1))  # the last confident one of each image
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        counts = torch.bincount(self.label + 1, minlength=self.num_classes + 1)
+        weight = above(pseudo.probs, flexible_thresholds(self.tau, counts.to(pseudo.probs.dtype)))
+        if self.training:
+            confidence, label = pseudo.probs.max(1)
+            sure = confidence >= self.tau
+            self.label[step.index[sure]] = label[sure]
+        return pseudo._replace(weight=pseudo.weight * weight)
+
+
+def share(values: Tensor) -> Tensor:
+    """Values >= 0 over their sum; what is not finite counts as 0."""
+    values = torch.where(values.isfinite(), values, 0.0)
+    return values / values.sum()
+
+
+def fairness(logits: Tensor, mean_probs: Tensor, histogram: Tensor) -> Tensor:
+    """FreeMatch's self-adaptive class fairness, Eq. 11: sum of share(mean / histogram) log share(mean_s / histogram_s).
+
+    logits (N, C) are those of the strong views that were kept; mean_probs and histogram (C,) are running ones.
+    """
+    probs = logits.softmax(1)
+    counts = torch.bincount(probs.argmax(1), minlength=probs.shape[1])
+    own = share(probs.mean(0) * torch.where(counts > 0, len(probs) / counts, 0.0))
+    return (share(mean_probs / histogram) * torch.log(own + 1e-12)).sum()
+
+
+class FreeMatch(Rule):
+    """Self-adaptive thresholds and class fairness (Wang et al., arXiv 2205.07246).
+
+    The global threshold is the running mean confidence; a class's is that times its running mean probability over the
+    largest one. `fairness` is the weight of the penalty, which draws the strong views' mean prediction away from the
+    classes that are favored.
+    """
+
+    def __init__(self, facts: Facts, momentum: float = 0.999, fairness: float = 0.001) -> None:
+        super().__init__()
+        self.momentum, self.fairness = momentum, fairness
+        uniform = torch.full((facts.num_classes,), 1 / facts.num_classes)
+        self.register_buffer("confidence", uniform[0].clone())
+        self.register_buffer("mean_probs", uniform.clone())
+        self.register_buffer("histogram", uniform.clone())
+
+    @property
+    def penalizes(self) -> bool:
+        return self.fairness > 0
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        if self.training:
+            confidence, label = pseudo.probs.max(1)
+            histogram = torch.bincount(label, minlength=pseudo.probs.shape[1]) / len(label)
+            news = (confidence.mean(), pseudo.probs.mean(0), histogram)
+            for old, new in zip((self.confidence, self.mean_probs, self.histogram), news, strict=True):
+                old.lerp_(new.to(old.dtype), 1 - self.momentum)
+        tau = self.confidence * self.mean_probs / self.mean_probs.max()
+        return pseudo._replace(weight=pseudo.weight * above(pseudo.probs, tau))
+
+    def penalty(self, pseudo: PseudoLabels, step: Step, student: Student) -> Tensor | None:
+        kept = student.logits[pseudo.weight > 0]
+        return self.fairness * fairness(kept, self.mean_probs, self.histogram) if len(kept) else None
+
+
+def soft_weights(confidence: Tensor, mean: Tensor, variance: Tensor, sigmas: float) -> Tensor:
+    """SoftMatch's truncated Gaussian (Eq. 7): 1 above the mean confidence, falling below it: (N,), two () -> (N,)."""
+    return torch.exp(-((confidence - mean).clamp(max=0.0) ** 2) * sigmas**2 / (2 * variance))
+
+
+class SoftMatch(Rule):
+    """Weights from a truncated Gaussian of running mean and variance (Chen et al., arXiv 2301.10921).
+
+    The confidence is that of predictions aligned to the uniform distribution, which the labels themselves are not.
+    """
+
+    def __init__(self, facts: Facts, momentum: float = 0.999, sigmas: float = 2.0) -> None:
+        super().__init__()
+        self.momentum, self.sigmas = momentum, sigmas
+        self.register_buffer("mean_probs", torch.zeros(facts.num_classes))
+        self.register_buffer("mean", torch.tensor(1 / facts.num_classes))
+        self.register_buffer("variance", torch.tensor(1.0))
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        if self.training:
+            news = pseudo.probs.mean(0)
+            self.mean_probs.copy_(torch.where(self.mean_probs.any(), self.mean_probs, news))  # starts at the first
+            self.mean_probs.lerp_(news, 1 - self.momentum)
+        confidence = align(pseudo.probs, torch.full_like(self.mean_probs, 1 / len(self.mean_probs)), self.mean_probs)
+        confidence = confidence.max(1).values
+        if self.training:
+            self.mean.lerp_(confidence.mean(), 1 - self.momentum)
+            self.variance.lerp_(confidence.var(), 1 - self.momentum)
+        weight = soft_weights(confidence, self.mean, self.variance, self.sigmas)
+        return pseudo._replace(weight=pseudo.weight * weight.to(pseudo.weight.dtype))
+
+
+def adaptive_thresholds(probs: Tensor, head: int, tau: float, old: Tensor) -> Tensor:
+    """Adsh's thresholds (C,), from predictions (M, C) on all unlabeled images.
+
+    rho is the share of the predictions into class `head` that are at least tau confident. Every other class keeps that
+    share of its own, but nothing less needs to be more than tau confident; a class without predictions keeps `old`.
+    """
+    confidence, label = probs.max(1)
+    ours = confidence[label == head]
+    if not len(ours):
+        return old
+    rho, found = float((ours >= tau).double().mean()), old.clone()
+    for c in range(probs.shape[1]):
+        ranked = confidence[label == c].sort(descending=True).values
+        if c != head and len(ranked):
+            found[c] = ranked[max(0, round(rho * len(ranked)) - 1)].clamp(max=tau)
+    return found
+
+
+class Adsh(Confidence):
+    """Adaptive thresholds by class (Guo & Li, ICML 2022): of every class, keep the same share as of the most frequent.
+
+    Keeps a row where p / tau reaches 1 in some class, which `adsh_rectify` then makes the label. Fitted at evaluations,
+    on the averaged network's predictions.
+    """
+
+    def __init__(self, facts: Facts, tau: float = 0.95) -> None:
+        super().__init__(tau)
+        self.head = int(facts.class_counts.argmax())
+        self.register_buffer("thresholds", torch.full((facts.num_classes,), tau))
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        kept = (pseudo.probs >= self.thresholds).any(1)
+        return pseudo._replace(weight=pseudo.weight * kept.to(pseudo.weight.dtype))
+
+    def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
+        probs = predict().to(self.thresholds.device, self.thresholds.dtype)
+        self.thresholds.copy_(adaptive_thresholds(probs, self.head, self.tau, self.thresholds))
+        return {f"adsh_{stat}": float(getattr(self.thresholds, stat)()) for stat in ("min", "max")}
+
+
+class AdshRectify(Rule):
+    """Divide by the thresholds of the rule `adsh` before this one: the label is the class most above its own."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        self._source = (facts.previous(Adsh),)  # in a tuple, so that its state is not saved twice
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        return pseudo._replace(probs=divide(pseudo.probs, self._source[0].thresholds))

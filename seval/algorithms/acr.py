@@ -1,0 +1,112 @@
+"""ACR, whose two heads read each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seval.algorithms.consistency import Head, Supervised, penalties, step_of
+from seval.data.loader import Batch
+from seval.losses import soft_cross_entropy
+from seval.models.network import Network
+from seval.policy.base import Facts, PseudoLabels, Student
+
+
+def distance(p: Tensor, q: Tensor) -> Tensor:
+    """The mean of both Kullback-Leibler divergences of two distributions (..., C) -> (...)."""
+    return 0.5 * ((p - q) * (p.log() - q.log())).sum(-1)
+
+
+def adjustment_scale(distances: Tensor, tau: float) -> float:
+    """tau times the softmax share of the first distance: the less the pseudo-labels look like the labels, the more.
+
+    distances (3,): of the pseudo-labels' distribution to the labeled prior, the uniform and the reversed one.
+    """
+    return tau * float(distances.softmax(0)[0])
+
+
+class Acr(Supervised):
+    """Adaptive consistency regularizer (Wei & Gan, arXiv 2303.04035).
+
+    Both heads are taught by the first one's weak predictions, adjusted by the labeled prior: the first head by a tau
+    that follows the pseudo-labels' distribution, re-estimated at each evaluation, the second by a fixed one. A label is
+    kept where the adjusted or the learner's own prediction is confident. The second, balanced head is evaluated.
+    """
+
+    views = ("weak", "strong", "strong")
+    num_heads = 2
+    has_student = True
+
+    def __init__(
+        self,
+        facts: Facts,
+        unlabeled_weight: float,
+        tau: float = 2.0,
+        threshold: float = 0.95,
+        start: float = 0.01,
+        momentum: float = 0.99,
+    ) -> None:
+        super().__init__(facts, unlabeled_weight)
+        self.tau, self.threshold, self.start, self.momentum = tau, threshold, start, momentum
+        prior = facts.class_counts / facts.class_counts.sum()
+        rank = prior.argsort(descending=True, stable=True)
+        reverse = torch.empty_like(prior)
+        reverse[rank] = prior[rank.flip(0)]
+        uniform = torch.full_like(prior, 1 / len(prior))
+        self.register_buffer("log_prior", prior.log(), persistent=False)
+        self.register_buffer("anchors", torch.stack([prior, uniform, reverse]), persistent=False)
+        self.register_buffer("distribution", uniform.clone())  # of the balanced head's confident labels
+        self.register_buffer("distances", torch.zeros(3))  # to the anchors, summed since the last evaluation
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # since then
+        self.register_buffer("adaptive_tau", torch.tensor(tau))
+
+    def losses(
+        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
+    ) -> dict[str, Tensor]:
+        features = net.features(torch.cat([batch.images, *batch.views]))
+        sizes = [len(batch.images), len(batch.index), 2 * len(batch.index)]
+        _, weak, strong = features.split(sizes)
+        step = step_of(teacher, batch, weak, progress)
+        logits = {head.name: net.classify(features, head.name).float().split(sizes) for head in heads}
+        taught, losses = self.teach(*(logits[head.name][1].detach() for head in heads), progress), {}
+        for head, pseudo in zip(heads, taught, strict=True):
+            labeled, _, learner = logits[head.name]
+            with torch.no_grad():
+                pseudo = head.policy(pseudo, step)
+            both = PseudoLabels(*(part.repeat(2, *[1] * (part.ndim - 1)) for part in pseudo))
+            losses[f"{head.name}/labeled"] = head.labeled_loss(labeled, batch.labels, progress)
+            unlabeled = (both.weight * soft_cross_entropy(learner, both.probs)).mean()
+            losses[f"{head.name}/unlabeled"] = self.unlabeled_weight * unlabeled
+            student = Student(learner[: len(batch.index)], strong[: len(batch.index)])
+            losses |= penalties(head, pseudo, step, student)
+        return losses
+
+    def teach(self, standard: Tensor, balanced: Tensor, progress: float) -> tuple[PseudoLabels, PseudoLabels]:
+        """The two heads' pseudo-labels, from their logits (N, C) of the weak view."""
+        own = balanced.softmax(1)
+        if progress >= self.start:
+            self.observe(own)
+        taught = []
+        for tau, learner in ((self.adaptive_tau, standard.softmax(1)), (self.tau, own)):
+            adjusted = (standard - tau * self.log_prior).softmax(1)
+            kept = torch.maximum(adjusted.max(1).values, learner.max(1).values) >= self.threshold
+            taught.append(PseudoLabels(adjusted, kept.to(adjusted.dtype)))
+        return taught[0], taught[1]
+
+    def observe(self, probs: Tensor) -> None:
+        """Count this step's confident labels of the balanced head in."""
+        confidence, label = probs.max(1)
+        counts = torch.bincount(label[confidence >= self.threshold], minlength=probs.shape[1])
+        self.steps += 1
+        if counts.any():
+            self.distribution.lerp_(counts / counts.sum(), 1 - self.momentum)
+            self.distances += distance(self.distribution, self.anchors)
+
+    def refresh(self) -> dict[str, float]:
+        if self.steps:
+            self.adaptive_tau.fill_(adjustment_scale(self.distances / self.steps, self.tau))
+            self.distances.zero_()
+            self.steps.zero_()
+        return {"acr_tau": float(self.adaptive_tau)}

@@ -1,0 +1,142 @@
+"""Algorithms that train on mixtures of images: MixMatch and ReMixMatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Beta
+
+from seval.algorithms.consistency import Head, Supervised, penalties, step_of
+from seval.data.loader import Batch
+from seval.losses import as_probs, ramp, soft_cross_entropy, squared_error
+from seval.models.network import Network
+from seval.policy.base import Facts, PseudoLabels, Step, Student
+
+
+class Mix(NamedTuple):
+    """One draw of MixUp for a whole batch: each row keeps the larger share of itself."""
+
+    share: float  # in [1/2, 1]
+    order: Tensor  # (N,) the row each one is mixed with
+
+    @classmethod
+    def draw(cls, n: int, alpha: float, device: torch.device) -> Mix:
+        share = float(Beta(alpha, alpha).sample())
+        return cls(max(share, 1 - share), torch.randperm(n).to(device))
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return self.share * rows + (1 - self.share) * rows[self.order]
+
+
+class MixMatch(Supervised):
+    """The mean prediction of two weak views, through the policy, is their target (Berthelot et al., arXiv 1905.02249).
+
+    Its sharpening is the rule `sharpen`. Labeled and unlabeled images are mixed with one another, and so are their
+    labels and targets. One forward pass sees all mixtures, so BatchNorm does too; the published one interleaves batches
+    to the same end.
+    """
+
+    views = ("weak", "weak")
+    has_student = False
+    guessing = 2  # so many views, the first ones, make the guess
+    distance: Callable[[Tensor, Tensor], Tensor] = staticmethod(squared_error)
+
+    def __init__(self, facts: Facts, unlabeled_weight: float, alpha: float = 0.5, ramp: float = 0.016) -> None:
+        super().__init__(facts, unlabeled_weight)
+        self.alpha, self.ramp = alpha, ramp
+
+    def losses(
+        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
+    ) -> dict[str, Tensor]:
+        with torch.no_grad():
+            guessing = net.features(torch.cat(batch.views[: self.guessing]))
+        step = step_of(teacher, batch, guessing[: len(batch.index)], progress)
+        images = torch.cat([batch.images, *batch.views])
+        mix = Mix.draw(len(images), self.alpha, images.device)
+        extra, turns = self.unmixed(batch)
+        features = net.features(torch.cat([mix(images), *extra]))
+        mixed, unmixed = features[: len(images)], features[len(images) :]
+        losses = {}
+        for head in heads:
+            with torch.no_grad():
+                plain = net.classify(guessing, head.name).float().softmax(1)
+                guess = head.policy(PseudoLabels.of(plain.unflatten(0, (self.guessing, -1)).mean(0)), step)
+            losses |= self.mixed_losses(head, net.classify(mixed, head.name).float(), batch, guess, mix, progress)
+            losses |= self.unmixed_losses(net, head, unmixed, turns, guess, step)
+        return losses
+
+    def mixed_losses(
+        self, head: Head, logits: Tensor, batch: Batch, guess: PseudoLabels, mix: Mix, progress: float
+    ) -> dict[str, Tensor]:
+        """The labeled and the unlabeled loss of the mixtures; a mixture weighs as its parts do."""
+        known, copies = len(batch.images), len(batch.views)
+        targets = mix(torch.cat([as_probs(batch.labels, logits.shape[1]), *[guess.probs] * copies]))
+        weight = mix(torch.cat([torch.ones_like(targets[:known, 0]), *[guess.weight] * copies]))
+        unlabeled = (weight[known:] * self.distance(logits[known:], targets[known:])).mean()
+        return {
+            f"{head.name}/labeled": head.labeled_loss(logits[:known], targets[:known], progress),
+            f"{head.name}/unlabeled": self.unlabeled_weight * ramp(progress, self.ramp) * unlabeled,
+        }
+
+    def unmixed(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """Images that are trained on as they are, and by how many quarters of a circle those of them were turned."""
+        return [], batch.index[:0]
+
+    def unmixed_losses(
+        self, net: Network, head: Head, features: Tensor, turns: Tensor, guess: PseudoLabels, step: Step
+    ) -> dict[str, Tensor]:
+        """Their losses."""
+        return {}
+
+
+class ReMixMatch(MixMatch):
+    """One weak view's guess is the target of itself and of two strong views (Berthelot et al., arXiv 1911.09785).
+
+    Its alignment and sharpening are the rules `align | sharpen`. The first strong view is also trained on unmixed, with
+    weight `pre_mixup`, and turned by a random quarter of a circle that the network has to tell, with weight `rotation`.
+    """
+
+    views = ("weak", "strong", "strong")
+    auxiliary = {"rotation": 4}
+    has_student = True
+    guessing = 1
+    distance = staticmethod(soft_cross_entropy)
+
+    def __init__(
+        self,
+        facts: Facts,
+        unlabeled_weight: float,
+        alpha: float = 0.75,
+        ramp: float = 0.016,
+        pre_mixup: float = 0.5,
+        rotation: float = 0.5,
+    ) -> None:
+        super().__init__(facts, unlabeled_weight, alpha, ramp)
+        self.pre_mixup, self.rotation = pre_mixup, rotation
+
+    def unmixed(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        strong = batch.views[1]
+        turns = torch.randint(4, (len(strong),)).to(strong.device)
+        return [strong, turned(strong, turns)], turns
+
+    def unmixed_losses(
+        self, net: Network, head: Head, features: Tensor, turns: Tensor, guess: PseudoLabels, step: Step
+    ) -> dict[str, Tensor]:
+        strong, rotated = features.chunk(2)
+        student = Student(net.classify(strong, head.name).float(), strong)
+        telling = soft_cross_entropy(net.auxiliary["rotation"](rotated).float(), as_probs(turns, 4))
+        return {
+            f"{head.name}/pre_mixup": self.pre_mixup
+            * (guess.weight * soft_cross_entropy(student.logits, guess.probs)).mean(),
+            "rotation": self.rotation * telling.mean(),
+            **penalties(head, guess, step, student),
+        }
+
+
+def turned(images: Tensor, turns: Tensor) -> Tensor:
+    """Square images (N, c, H, H), each turned counterclockwise by its own number of quarters, 0 to 3."""
+    every = torch.stack([images.rot90(k, (2, 3)) for k in range(4)])
+    return every[turns, torch.arange(len(images), device=images.device)]

@@ -1,0 +1,56 @@
+"""Rules that weigh pseudo-labels by their class, so that every class counts alike (the paper's LTL)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from seval.losses import effective_number_weights
+from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
+
+
+class BernoulliBalance(Rule):
+    """A random part of the pseudo-labels, balanced by class more and more (ABC, Lee et al., arXiv 2110.10368).
+
+    At progress e, one of class c is kept with probability 1 - e (1 - min(n) / n_c); n counts the labeled images.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        counts = facts.class_counts
+        self.register_buffer("chance", counts[counts > 0].min() / counts.clamp_min(1), persistent=False)
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        if not self.training:
+            return pseudo
+        chance = 1 - step.progress * (1 - self.chance[pseudo.probs.argmax(1)])
+        return pseudo._replace(weight=pseudo.weight * torch.bernoulli(chance).to(pseudo.weight.dtype))
+
+
+class Saw(Rule):
+    """Smoothed adaptive weighting (Lai et al., ICML 2022): a class weighs by the effective number of its pseudo-labels.
+
+    Their distribution is that of the last prediction of each unlabeled image, counted at evaluations and scaled to the
+    whole unlabeled set; beta = (N - 1) / N, with N the mean count. The weights have mean 1 over the classes.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        self.register_buffer("label", torch.full((facts.num_unlabeled,), -1))  # the last of each image
+        self.register_buffer("class_weights", torch.ones(facts.num_classes))
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        label = pseudo.probs.argmax(1)
+        if self.training:
+            self.label[step.index] = label
+        return pseudo._replace(weight=pseudo.weight * self.class_weights[label].to(pseudo.weight.dtype))
+
+    def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
+        seen = self.label[self.label >= 0]
+        if len(seen):
+            counts = torch.bincount(seen, minlength=len(self.class_weights)).double() * (len(self.label) / len(seen))
+            mean = float(counts.mean())
+            self.class_weights.copy_(effective_number_weights(counts, (mean - 1) / mean))
+        return {f"saw_{stat}": float(getattr(self.class_weights, stat)()) for stat in ("min", "max")}

@@ -1,0 +1,125 @@
+"""DARP: pseudo-labels refined as a whole to a wanted class distribution, and the estimate of that distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seval.policy.base import Facts, HeldOut, PolicyError, PseudoLabels, Rule, Step
+
+TINY = 1e-6
+
+
+def remove_noise(probs: Tensor, target: Tensor, alpha: float) -> Tensor:
+    """Keep of each class its alpha * target likeliest images, scaled to weigh the target, and normalize the rows."""
+    ranks = probs.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+    kept = probs * (ranks < (alpha * target).floor())
+    kept = kept * ((target + TINY) / (kept.sum(0) + TINY)) + TINY
+    return kept / kept.sum(1, keepdim=True)
+
+
+def refine(probs: Tensor, target: Tensor, alpha: float = 2.0, iterations: int = 10) -> Tensor:
+    """DARP's convex program (Kim et al., arXiv 2007.08844, Alg. 1): (M, C), wanted images per class (C,) -> (M, C).
+
+    Alternates rows, which sum to 1, and columns, whose sums meet `target`; a row of less entropy moves less. The
+    columns' equations are solved by Newton's method on their logarithm; the published code stops a secant early.
+    """
+    probs, target = remove_noise(probs.double(), target.double(), alpha), target.double().clamp_min(TINY)
+    entropy = -(probs * torch.log(probs + TINY)).sum(1, keepdim=True)
+    nu = torch.ones_like(target)
+    for _ in range(iterations):
+        scaled = probs / (probs * torch.exp(-nu * entropy)).sum(1, keepdim=True)
+        nu = _columns(scaled.log(), entropy, target.log(), nu)
+    refined = probs * torch.exp(-nu * entropy)
+    return refined / refined.sum(1, keepdim=True)
+
+
+def _columns(log_scaled: Tensor, entropy: Tensor, log_target: Tensor, nu: Tensor) -> Tensor:
+    """nu (C,) with sum_n exp(log_scaled - nu entropy) = target in each column; the sum's logarithm is convex in nu."""
+    for _ in range(30):
+        terms = log_scaled - nu * entropy
+        excess = torch.logsumexp(terms, 0) - log_target
+        slope = (terms.softmax(0) * entropy).sum(0).clamp_min(TINY)
+        change = (excess / slope).clamp(-5, 5)
+        nu = (nu + change).clamp(-50, 50)  # beyond lies a target that cannot be met
+        if change.abs().max() < 1e-6:
+            break
+    return nu
+
+
+class Darp(Rule):
+    """Distribution aligning refinery of pseudo-labels (Kim et al., arXiv 2007.08844).
+
+    The last predictions of all unlabeled images are refined together every `period` steps, from the share `start` of
+    training on. The wanted distribution is the one that the prerequisite estimated or, without one, the labeled one.
+    """
+
+    def __init__(
+        self, facts: Facts, alpha: float = 2.0, start: float = 0.4, period: int = 10, iterations: int = 10
+    ) -> None:
+        super().__init__()
+        self.alpha, self.start, self.period, self.iterations = alpha, start, period, iterations
+        if min(period, iterations) < 1 or alpha <= 0:
+            raise PolicyError(f"darp period {period}, iterations {iterations} and alpha {alpha:g} must be positive")
+        counts = torch.as_tensor(facts.artifacts.get("unlabeled_counts", facts.class_counts)).double()
+        if not counts.sum() > 0:
+            raise PolicyError("the estimate phase accepted no estimate of the unlabeled distribution; train it longer")
+        self.register_buffer("target", counts / counts.sum() * facts.num_unlabeled, persistent=False)
+        uniform = torch.full((facts.num_unlabeled, facts.num_classes), 1 / facts.num_classes)
+        self.register_buffer("table", uniform)  # the last prediction of each image
+        self.register_buffer("refined", uniform.clone())
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        if not self.training:
+            return pseudo  # which images these are is not known
+        self.table[step.index] = pseudo.probs.to(self.table.dtype)
+        if step.progress < self.start:
+            return pseudo
+        if self.steps % self.period == 0:
+            self.refined.copy_(refine(self.table, self.target, self.alpha, self.iterations))
+        self.steps += 1
+        return pseudo._replace(probs=self.refined[step.index].to(pseudo.probs.dtype))
+
+
+class DarpEstimate(Rule):
+    """DARP's estimate of the unlabeled class counts: held-out confusion, inverted, on summed predictions (appendix C).
+
+    Averaged over the evaluations whose confusion has a condition number below `condition` and whose estimate has
+    nothing negative. Changes no pseudo-label.
+    """
+
+    def __init__(self, facts: Facts, condition: float = 100.0) -> None:
+        super().__init__()
+        if not facts.num_held_out:
+            raise PolicyError("darp_estimate needs held-out labels; set DATASET.HELD_OUT to labeled or valid")
+        self.condition = condition
+        self.register_buffer("total", torch.zeros(facts.num_classes, dtype=torch.float64))
+        self.register_buffer("accepted", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        return pseudo
+
+    def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
+        found = unlabeled_counts(held_out, predict(), self.condition)
+        if found is not None:
+            self.total += found.to(self.total.device)
+            self.accepted += 1
+        return {"darp_accepted": float(self.accepted)}
+
+    def artifact(self) -> dict[str, np.ndarray]:
+        return {"unlabeled_counts": (self.total / self.accepted.clamp_min(1)).cpu().numpy()}
+
+
+def unlabeled_counts(held_out: HeldOut, probs: Tensor, condition: float) -> Tensor | None:
+    """(C,) counts q that solve confusion q = sum of probs (M, C); None where that is not to be trusted."""
+    confusion = torch.zeros(probs.shape[1], probs.shape[1], dtype=torch.float64, device=held_out.probs.device)
+    confusion.index_add_(0, held_out.labels, held_out.probs.double())  # row: true class
+    confusion = (confusion / confusion.sum(1, keepdim=True)).T
+    if not confusion.isfinite().all() or torch.linalg.cond(confusion) >= condition:
+        return None
+    counts = torch.linalg.solve(confusion, probs.double().sum(0))
+    return counts if (counts >= 0).all() else None
