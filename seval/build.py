@@ -103,42 +103,29 @@ def build(
         cfg.SOLVER.MAX_ITER // cfg.PERIODS.EVAL,
     )
     labeled = with_selected(stored["labeled"], stored["unlabeled"], artifacts.get(list(net.classifiers)[-1], {}))
-    drawn = torch.bincount(labeled.labels, minlength=image_set.num_classes).float()
-    heads = []
-    for name in net.classifiers:
-        node = cfg.HEADS[name.upper()]
-        policy = Policy.parse(node.POLICY, facts._replace(artifacts=artifacts.get(name, {}))).to(device)
-        heads.append(Head(name, build_labeled_loss(node.LABELED_LOSS, drawn), policy))
+    heads = [build_head(cfg, name, facts, artifacts.get(name, {}), labeled.labels) for name in net.classifiers]
     check_penalties(call.name, [head.policy for head in heads])
     algorithm = ALGORITHMS[call.name](facts, cfg.ALGORITHM.UNLABELED_WEIGHT, **call.arguments).to(device)
-    loader = Loader(
-        labeled,
-        stored["unlabeled"],
-        algorithm.views,
-        cfg.SOLVER.IMS_PER_BATCH,
-        cfg.SOLVER.UNLABELED_BATCH_RATIO,
-        mean,
-        std,
-        cfg.SEED,
-        cfg.DATASET.PADDING,
-        cfg.DATASET.CUTOUT,
-        cfg.DATASET.CROP,
-        cfg.DATASET.RESOLUTION,
-        cfg.DATASET.SAMPLER_NAME,
-    )
-    return Training(
-        cfg,
-        data,
-        counts,
-        mean,
-        std,
-        net,
-        Ema(net, cfg.MODEL.EMA_DECAY),
-        build_optimizer(cfg, net),
-        algorithm,
-        heads,
-        loader,
-    )
+    loader = build_loader(cfg, labeled, stored["unlabeled"], algorithm.views, mean, std)
+    ema, optimizer = Ema(net, cfg.MODEL.EMA_DECAY), build_optimizer(cfg, net)
+    return Training(cfg, data, counts, mean, std, net, ema, optimizer, algorithm, heads, loader)
+
+
+def build_head(cfg: Node, name: str, facts: Facts, artifacts: dict[str, np.ndarray], labels: Tensor) -> Head:
+    """The head of that name; its loss balances the `labels` (N,) drawn in training, its policy those of `facts`."""
+    node, drawn = cfg.HEADS[name.upper()], torch.bincount(labels, minlength=facts.num_classes).float()
+    policy = Policy.parse(node.POLICY, facts._replace(artifacts=artifacts)).to(labels.device)
+    return Head(name, build_labeled_loss(node.LABELED_LOSS, drawn), policy)
+
+
+def build_loader(
+    cfg: Node, labeled: Images, unlabeled: Images, views: tuple[str, ...], mean: Tensor, std: Tensor
+) -> Loader:
+    """Batches as the configuration wants them."""
+    solver, data = cfg.SOLVER, cfg.DATASET
+    sizes = (solver.IMS_PER_BATCH, solver.UNLABELED_BATCH_RATIO)
+    geometry = (data.PADDING, data.CUTOUT, data.CROP, data.RESOLUTION)
+    return Loader(labeled, unlabeled, views, *sizes, mean, std, cfg.SEED, *geometry, data.SAMPLER_NAME)
 
 
 def check_penalties(algorithm: str, policies: Iterable[Policy]) -> None:

@@ -74,8 +74,9 @@ def ldam(
     deferred = effective_number_weights(class_counts, beta)
 
     def loss(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
-        penalized = logits - margins * as_probs(labels, len(margins))
-        return F.cross_entropy(penalized, labels, deferred if progress >= start else None)
+        probs = as_probs(labels, len(margins))
+        weights = probs * (deferred if progress >= start else torch.ones_like(deferred))
+        return -(weights * F.log_softmax(logits - margins * probs, 1)).sum() / weights.sum()
 
     return loss
 
@@ -85,7 +86,7 @@ def bernoulli_balanced(class_counts: Tensor) -> LabeledLoss:
 
     A label of class c takes part with probability min(n) / n_c, drawn anew at every step.
     """
-    chance = class_counts[class_counts > 0].min() / class_counts.clamp_min(1)
+    chance = (class_counts[class_counts > 0].min() / class_counts.clamp_min(1)).clamp(max=1)
 
     def loss(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
         taken = torch.bernoulli(as_probs(labels, len(chance)) @ chance)

@@ -83,9 +83,7 @@ def update(training: Training, step: int) -> dict[str, Tensor]:
     """One step of the optimizer and of the average; the losses it saw."""
     cfg, progress = training.cfg, step / training.cfg.SOLVER.MAX_ITER
     batch = next(training.loader)
-    half = cfg.SOLVER.PRECISION == "bfloat16"
-    with torch.autocast(training.mean.device.type, torch.bfloat16, enabled=half):
-        losses = training.algorithm.losses(training.net, training.ema.network, batch, training.heads, progress)
+    losses = training.algorithm.losses(training.net, training.ema.network, batch, training.heads, progress)
     for group in training.optimizer.param_groups:
         group["lr"] = rate(step, cfg.SOLVER)
     training.optimizer.zero_grad()

@@ -22,6 +22,30 @@ def test_shipped_files_are_different_runs():
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.parametrize("file", [f for f in SHIPPED if f.stem == "crest_plus"], ids=lambda path: path.parent.name)
+def test_crest_plus_aligns_in_every_generation_ever_less(file):
+    chain = Run(load(file)).chain()
+    facts = Facts(4, torch.tensor([8.0, 4, 2, 1]), 10)
+    rules = [Policy.parse(run.cfg.HEADS.LINEAR.POLICY, facts) for run in chain]
+    prior = torch.tensor([8.0, 4, 2, 1]) / 15
+    for generation, policy in enumerate(rules):
+        target = prior ** (1 - 0.5 * generation / (len(rules) - 1))
+        assert torch.allclose(policy[0].target, target / target.sum())
+        assert type(policy[-1]).__name__ == "Crest"
+    assert len(rules) == (3 if file.parent.name == "tiny" else 5)
+    assert len({run.cfg.SOLVER.MAX_ITER for run in chain}) == 1
+
+
+@pytest.mark.parametrize("file", [f for f in SHIPPED if f.stem == "crt"], ids=lambda path: path.parent.name)
+def test_crt_stands_on_the_supervised_run_of_its_data_set(file):
+    assert Run(load(file)).prerequisite().id == Run(load(file.with_name("supervised.yaml"))).id
+
+
+@pytest.mark.parametrize("file", [f for f in SHIPPED if f.stem == "saw"], ids=lambda path: path.parent.name)
+def test_saw_weighs_the_labels_on_every_data_set(file):
+    assert load(file).HEADS.LINEAR.LABELED_LOSS.startswith("class_balanced")
+
+
 def test_files_inherit_in_order_and_the_command_line_wins(tmp_path):
     (tmp_path / "a.yaml").write_text("SEED: 1\nSOLVER: {BASE_LR: 0.5, MOMENTUM: 0.5}")
     (tmp_path / "b.yaml").write_text("SOLVER: {BASE_LR: 0.25}")
@@ -60,6 +84,11 @@ def test_files_inherit_in_order_and_the_command_line_wins(tmp_path):
         (["ALGORITHM.NAME", "fixmach"], ["fixmatch"]),
         (["HEADS.LINEAR.POLICY", "treshold(0.9)"], ["unknown rule 'treshold'", "did you mean 'threshold'", "one_hot"]),
         (["HEADS.LINEAR.LABELED_LOSS", "focal"], ["unknown labeled loss 'focal'", "cross_entropy"]),
+        (["HEADS.LINEAR.CLASSIFIER", "cosin"], ["unknown classifier 'cosin'", "did you mean 'cosine'"]),
+        (["ALGORITHM.NAME", "mixmatch(alpha='a')"], ["alpha is 'a'", "float"]),
+        (["ALGORITHM.NAME", "acr"], ["acr needs 2 heads", "LINEAR", "HEADS.BALANCED"]),
+        (["MODEL.FROZEN", True], ["PREREQUISITE", "backbone"]),
+        (["MODEL.NUM_CLASSES", 100], ["unknown key"]),  # the data set says how many classes there are
     ],
 )
 def test_bad_input_says_what_to_do(overrides, words):

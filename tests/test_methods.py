@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,3 +59,63 @@ def test_training_is_finite_the_loss_falls_and_a_broken_run_ends_alike(row, tmp_
         broken.execute()
     torch.manual_seed(99)  # what another process would begin with
     assert result(run(row, tmp_path / "broken").execute()) == result(expected)
+
+
+def test_both_heads_of_seval_on_abc_learn_from_their_own_predictions(tmp_path):
+    last = run("SEVAL + ABC", tmp_path)
+    execute(last)
+    learned = record.load_artifacts(last.folder / "artifacts.h5")
+    assert learned.keys() == {"linear", "balanced"}
+    for name in ("pi_fitted", "tau_fitted"):
+        assert not np.array_equal(learned["linear"][name], learned["balanced"][name])
+
+
+def test_the_learned_offset_changes_nothing_in_training(tmp_path):
+    nets = []
+    for row in ("FixMatch", "FixMatch + learned post-hoc"):
+        last = run(row, tmp_path)
+        done = execute(last)
+        nets.append(record.load_checkpoint(last.folder / "checkpoint.pt")["net"])
+    assert all(torch.equal(nets[0][key], nets[1][key]) for key in nets[0])
+    learned = record.load_artifacts(last.folder / "artifacts.h5")["linear"]["pi_fitted"]
+    assert "seval" in done["results"]["test"]["ema"] and len(learned) == 4 and not (learned == 1).all()
+
+
+def test_darp_aims_at_what_its_estimate_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(darp, "unlabeled_counts", lambda held_out, probs, condition: torch.arange(1.0, 11))
+    last = run("DARP", tmp_path)
+    last.prerequisite().execute()
+    training = last.build(last.artifacts()[0])
+    target = training.heads[0].policy[0].target
+    assert torch.allclose(target, torch.arange(1.0, 11).double() / 55 * len(last.splits.unlabeled))
+
+
+def test_a_generation_draws_from_the_labels_and_what_the_one_before_selected(tmp_path):
+    last = run("CReST", tmp_path)
+    execute(last)
+    before = record.load_artifacts(last.prerequisite().folder / "artifacts.h5")["linear"]
+    assert len(before["selected"]) > 0
+    training = last.build(last.artifacts()[0])
+    labeled, feed = len(last.splits.labeled), training.loader.feeds["labeled"]
+    assert len(feed.images) == feed.stream.size == labeled + len(before["selected"])
+    images = training.data["unlabeled"].images[torch.from_numpy(before["selected"])]
+    assert torch.equal(feed.images[labeled:], images)
+    assert training.loader.labels[labeled:].tolist() == before["selected_labels"].tolist()
+    assert training.class_counts.sum() == labeled  # what rules re-balance by stays the labels'
+
+
+def test_crt_stands_on_the_supervised_run_and_keeps_its_backbone(tmp_path):
+    last, supervised = run("cRT", tmp_path), run("Supervised", tmp_path)
+    assert last.prerequisite().id == supervised.id
+    execute(last)
+    nets = [record.load_checkpoint(each.folder / "checkpoint.pt")["ema"] for each in (supervised, last)]
+    same = {key: torch.equal(nets[0][key], nets[1][key]) for key in nets[0]}
+    assert all(same[key] for key in same if key.startswith("backbone."))
+    assert not any(same[key] for key in same if key.startswith("classifiers."))
+
+
+@pytest.mark.parametrize("row", ["DASO", "ReMixMatch + SEVAL", "USADTM"])
+def test_bfloat16_trains(row, tmp_path):
+    table = tables.find("methods_demo").forcing(rows=[row], columns=["none"], seeds=[0])
+    (cell,) = table.cells([*SETTINGS, "OUTPUT_DIR", str(tmp_path), "SOLVER.PRECISION", "bfloat16"])
+    assert execute(cell.runs[0])["steps"] == 40

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seval.policy import RULES
-from seval.policy.base import Facts, HeldOut, Policy, PolicyError, PseudoLabels, Step, canonical
+from seval.policy.base import Facts, HeldOut, Policy, PolicyError, PseudoLabels, Step, canonical, known_rules
 from seval.policy.refinement import divide
 
 C, N, M, D = 7, 200, 220, 5  # classes, images a step, unlabeled images, features
@@ -202,11 +202,66 @@ def test_logit_adjustment_is_softmax_of_shifted_logits():
         assert np.allclose(q, np.exp(shifted) / np.exp(shifted).sum(), atol=1e-5)
 
 
-def test_uniform_class_counts_leave_the_probabilities_bit_for_bit():
-    for text in ("logit_adjust(1.0)",):
-        policy = Policy.parse(text, Facts(C, torch.full((C,), 50.0), 10))
-        assert torch.allclose(policy(PseudoLabels.of(probs()), None).probs, probs(), atol=1e-7)
+@pytest.mark.parametrize(
+    ("text", "base"),
+    [
+        ("logit_adjust(1.0) | threshold(0.6) | one_hot", "threshold(0.6) | one_hot"),
+        ("threshold(0.6) | bernoulli_balance", "threshold(0.6)"),
+        ("threshold(0.6) | saw | one_hot", "threshold(0.6) | one_hot"),
+        ("align | threshold(0.6)", "threshold(0.6)"),
+        ("adsh(0.6) | adsh_rectify | one_hot", "threshold(0.6) | one_hot"),
+    ],
+)
+def test_with_uniform_class_counts_and_predictions_a_rebalancing_rule_is_its_base(text, base):
+    """As many predictions of every class, each seen alike: there is nothing to re-balance."""
+    cycle = [probs(n=30).roll(i, 1) for i in range(C)]
+    given = PseudoLabels.of(torch.cat(cycle))
+    n, found = len(given.probs), []
+    for each in (text, base):
+        policy = Policy.parse(each, Facts(C, torch.full((C,), 50.0), n))
+        step = Step(torch.arange(n), torch.ones(n, D), lambda: torch.ones(C, D), torch.arange(C), 0.0)
+        for progress in (0.0, 0.01):
+            result = policy(given, step._replace(progress=progress))
+            policy.refresh(None, lambda: given.probs, progress)
+        found.append(result)
+    assert torch.allclose(found[0].probs, found[1].probs, atol=1e-6) and torch.allclose(*(p.weight for p in found))
+    assert 0 < found[1].weight.mean() < 1
+
+
+def test_an_offset_of_one_leaves_the_probabilities_bit_for_bit():
     assert torch.equal(divide(probs(), torch.ones(C)), probs())
+
+
+def test_a_rule_of_another_package_stands_in_a_policy_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "their_rules.py").write_text(
+        "from seval.policy.base import Rule\n"
+        "class Halve(Rule):\n"
+        "    def __init__(self, facts, factor: float = 0.5):\n"
+        "        super().__init__()\n"
+        "        self.factor = factor\n"
+        "    def forward(self, pseudo, step):\n"
+        "        return pseudo._replace(weight=self.factor * pseudo.weight)\n"
+    )
+    about = tmp_path / "their_rules-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-rules\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[seval.rules]\nhalve = their_rules:Halve\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    known_rules.cache_clear()
+    try:
+        assert canonical("halve(0.5) | threshold") == "halve | threshold"
+        policy = Policy.parse("halve(0.25) | one_hot", Facts(C, COUNTS, M))
+        assert (policy(PseudoLabels.of(probs()), None).weight == 0.25).all()
+        (about / "entry_points.txt").write_text("[seval.rules]\nthreshold = their_rules:Halve\n")
+        known_rules.cache_clear()
+        with pytest.raises(PolicyError, match="there is a rule of that name already"):
+            canonical("one_hot")
+        (about / "entry_points.txt").write_text("[seval.rules]\nhalve = their_rules:Absent\n")
+        known_rules.cache_clear()
+        with pytest.raises(PolicyError, match="cannot import rule halve = their_rules:Absent"):
+            canonical("one_hot")
+    finally:
+        known_rules.cache_clear()
 
 
 def test_seval_before_its_first_refresh_is_fixmatch_bit_for_bit():

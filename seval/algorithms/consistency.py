@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,6 +59,7 @@ class FixMatch(Supervised):
     views = ("weak", "strong")
     teaching = -2  # the view whose predictions are the pseudo-labels of the last one
     has_student = True
+    distance: Callable[[Tensor, Tensor], Tensor] = staticmethod(soft_cross_entropy)
 
     def __init__(self, facts: Facts, unlabeled_weight: float, ramp: float = 0.0) -> None:
         super().__init__(facts, unlabeled_weight)
@@ -74,14 +75,22 @@ class FixMatch(Supervised):
         losses = {}
         for head in heads:
             labeled, *views = net.classify(features, head.name).float().split(sizes)
-            student = Student(views[-1], seen[-1])
             with torch.no_grad():
                 pseudo = head.policy(PseudoLabels.of(views[self.teaching].softmax(1)), step)
-            losses[f"{head.name}/labeled"] = head.labeled_loss(labeled, batch.labels, progress)
-            unlabeled = (pseudo.weight * soft_cross_entropy(student.logits, pseudo.probs)).mean()
-            losses[f"{head.name}/unlabeled"] = self.unlabeled_weight * ramp(progress, self.ramp) * unlabeled
-            losses |= penalties(head, pseudo, step, student) | self.more_losses(head, views)
+            losses |= self.head_losses(head, labeled, Student(views[-1], seen[-1]), pseudo, step)
+            losses |= self.more_losses(head, views)
         return losses
+
+    def head_losses(
+        self, head: Head, labeled: Tensor, student: Student, pseudo: PseudoLabels, step: Step
+    ) -> dict[str, Tensor]:
+        """Of the logits of the labeled images, of the student against the pseudo-labels, and of the policy's rules."""
+        unlabeled = (pseudo.weight * self.distance(student.logits, pseudo.probs)).mean()
+        return {
+            f"{head.name}/labeled": head.labeled_loss(labeled, step.anchor_labels, step.progress),
+            f"{head.name}/unlabeled": self.unlabeled_weight * ramp(step.progress, self.ramp) * unlabeled,
+            **penalties(head, pseudo, step, student),
+        }
 
     def more_losses(self, head: Head, views: Sequence[Tensor]) -> dict[str, Tensor]:
         """Losses of an algorithm's own on a head's logits (N, C) of each unlabeled view."""
@@ -105,6 +114,7 @@ class MeanTeacher(FixMatch):
     """
 
     views = ("weak", "weak")
+    distance = staticmethod(squared_error)
 
     def __init__(self, facts: Facts, unlabeled_weight: float, ramp: float = 0.4) -> None:
         super().__init__(facts, unlabeled_weight, ramp)
@@ -121,13 +131,9 @@ class MeanTeacher(FixMatch):
         losses = {}
         for head in heads:
             labeled, own = net.classify(features, head.name).float().split(sizes)
-            student = Student(own, features[sizes[0] :])
             with torch.no_grad():
                 pseudo = head.policy(PseudoLabels.of(teacher.classify(taught, head.name).float().softmax(1)), step)
-            losses[f"{head.name}/labeled"] = head.labeled_loss(labeled, batch.labels, progress)
-            unlabeled = (pseudo.weight * squared_error(student.logits, pseudo.probs)).mean()
-            losses[f"{head.name}/unlabeled"] = self.unlabeled_weight * ramp(progress, self.ramp) * unlabeled
-            losses |= penalties(head, pseudo, step, student)
+            losses |= self.head_losses(head, labeled, Student(own, features[sizes[0] :]), pseudo, step)
         return losses
 
 

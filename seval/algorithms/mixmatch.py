@@ -96,7 +96,8 @@ class ReMixMatch(MixMatch):
     """One weak view's guess is the target of itself and of two strong views (Berthelot et al., arXiv 1911.09785).
 
     Its alignment and sharpening are the rules `align | sharpen`. The first strong view is also trained on unmixed, with
-    weight `pre_mixup`, and turned by a random quarter of a circle that the network has to tell, with weight `rotation`.
+    weight `pre_mixup`, ramped too, and turned by a random quarter of a circle that the network has to tell, with weight
+    `rotation`.
     """
 
     views = ("weak", "strong", "strong")
@@ -127,10 +128,10 @@ class ReMixMatch(MixMatch):
     ) -> dict[str, Tensor]:
         strong, rotated = features.chunk(2)
         student = Student(net.classify(strong, head.name).float(), strong)
-        telling = soft_cross_entropy(net.auxiliary["rotation"](rotated).float(), as_probs(turns, 4))
+        telling = soft_cross_entropy(net.classify(rotated, "rotation").float(), as_probs(turns, 4))
+        unmixed = (guess.weight * soft_cross_entropy(student.logits, guess.probs)).mean()
         return {
-            f"{head.name}/pre_mixup": self.pre_mixup
-            * (guess.weight * soft_cross_entropy(student.logits, guess.probs)).mean(),
+            f"{head.name}/pre_mixup": self.pre_mixup * ramp(step.progress, self.ramp) * unmixed,
             "rotation": self.rotation * telling.mean(),
             **penalties(head, guess, step, student),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,7 +34,8 @@ class Network(nn.Module):
 
     `heads` are their names and classifiers, as `CLASSIFIERS` are called. The last head is the one evaluated: calling
     the network gives its logits. `auxiliary` are linear classifiers for an algorithm's own tasks, by name with their
-    number of classes. A `frozen` backbone is not trained and keeps its statistics.
+    number of classes. A `frozen` backbone is not trained and keeps its statistics. With `half`, training computes
+    features and logits in bfloat16, under autocast; losses and rules stay outside of it.
     """
 
     def __init__(
@@ -43,13 +45,16 @@ class Network(nn.Module):
         num_classes: int,
         auxiliary: Mapping[str, int] | None = None,
         frozen: bool = False,
+        half: bool = False,
     ) -> None:
         super().__init__()
+        self.half_precision = half
         self.backbone, self.frozen = backbone.requires_grad_(not frozen), frozen
         self.classifiers = nn.ModuleDict()
         for head, text in heads.items():
             call = parse_call(text, CLASSIFIERS, kind="classifier", skip=2)
             self.classifiers[head] = CLASSIFIERS[call.name](backbone.feature_dim, num_classes, **call.arguments)
+        self.backbone.train(not frozen)
         self.auxiliary = nn.ModuleDict({name: linear(backbone.feature_dim, n) for name, n in (auxiliary or {}).items()})
 
     def train(self, mode: bool = True) -> Network:
@@ -60,11 +65,16 @@ class Network(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(N, c, H, W) -> (N, feature_dim)."""
-        return self.backbone(images)
+        with self._precision(images):
+            return self.backbone(images)
 
     def classify(self, features: Tensor, head: str) -> Tensor:
-        """(N, feature_dim) -> (N, C) logits of the named head."""
-        return self.classifiers[head](features)
+        """(N, feature_dim) -> logits (N, C) of the named head, or of an auxiliary classifier."""
+        with self._precision(features):
+            return (self.classifiers if head in self.classifiers else self.auxiliary)[head](features)
+
+    def _precision(self, inputs: Tensor) -> torch.autocast:
+        return torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.half_precision and self.training)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, c, H, W) -> (N, C) logits of the last head."""
@@ -77,7 +87,8 @@ def build(cfg: Node, num_classes: int, in_channels: int, auxiliary: Mapping[str,
     Raises `ConfigError` where pretrained weights are asked for and cannot be had.
     """
     heads = {name.lower(): head.CLASSIFIER for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
-    return Network(_backbone(cfg.MODEL, in_channels), heads, num_classes, auxiliary, cfg.MODEL.FROZEN)
+    half = cfg.SOLVER.PRECISION == "bfloat16"
+    return Network(_backbone(cfg.MODEL, in_channels), heads, num_classes, auxiliary, cfg.MODEL.FROZEN, half)
 
 
 def _backbone(model: Node, in_channels: int) -> nn.Module:

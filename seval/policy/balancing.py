@@ -20,7 +20,7 @@ class BernoulliBalance(Rule):
     def __init__(self, facts: Facts) -> None:
         super().__init__()
         counts = facts.class_counts
-        self.register_buffer("chance", counts[counts > 0].min() / counts.clamp_min(1), persistent=False)
+        self.register_buffer("chance", (counts[counts > 0].min() / counts.clamp_min(1)).clamp(max=1), persistent=False)
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         if not self.training:
@@ -52,5 +52,5 @@ class Saw(Rule):
         if len(seen):
             counts = torch.bincount(seen, minlength=len(self.class_weights)).double() * (len(self.label) / len(seen))
             mean = float(counts.mean())
-            self.class_weights.copy_(effective_number_weights(counts, (mean - 1) / mean))
+            self.class_weights.copy_(effective_number_weights(counts, max(mean - 1, 0) / mean))
         return {f"saw_{stat}": float(getattr(self.class_weights, stat)()) for stat in ("min", "max")}

@@ -25,7 +25,7 @@ def select(probs: Tensor, class_counts: Tensor, power: float) -> tuple[Tensor, T
     for c, rate in enumerate(rates.tolist()):
         members = torch.nonzero(label == c).flatten()
         order = confidence[members].argsort(descending=True, stable=True)
-        chosen.append(members[order[: int(rate * len(members))]])
+        chosen.append(members[order[: int(rate * len(members) + 1e-6)]])
     index = torch.cat(chosen)
     return index, label[index]
 

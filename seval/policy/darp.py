@@ -42,10 +42,10 @@ def _columns(log_scaled: Tensor, entropy: Tensor, log_target: Tensor, nu: Tensor
     for _ in range(30):
         terms = log_scaled - nu * entropy
         excess = torch.logsumexp(terms, 0) - log_target
-        slope = (terms.softmax(0) * entropy).sum(0).clamp_min(TINY)
-        change = (excess / slope).clamp(-5, 5)
-        nu = (nu + change).clamp(-50, 50)  # beyond lies a target that cannot be met
-        if change.abs().max() < 1e-6:
+        slope = (terms.softmax(0) * entropy).sum(0).clamp_min(1e-9)
+        change = excess / slope
+        nu = (nu + change).clamp(-1e7, 1e7)  # confident predictions move only by a large nu
+        if (change.abs() < TINY * nu.abs().clamp_min(1)).all():
             break
     return nu
 
@@ -67,7 +67,7 @@ class Darp(Rule):
         counts = torch.as_tensor(facts.artifacts.get("unlabeled_counts", facts.class_counts)).double()
         if not counts.sum() > 0:
             raise PolicyError("the estimate phase accepted no estimate of the unlabeled distribution; train it longer")
-        self.register_buffer("target", counts / counts.sum() * facts.num_unlabeled, persistent=False)
+        self.register_buffer("target", counts * facts.num_unlabeled / counts.sum(), persistent=False)
         uniform = torch.full((facts.num_unlabeled, facts.num_classes), 1 / facts.num_classes)
         self.register_buffer("table", uniform)  # the last prediction of each image
         self.register_buffer("refined", uniform.clone())

@@ -86,7 +86,7 @@ class DasoAlign(Semantic):
     def penalty(self, pseudo: PseudoLabels, step: Step, student: Student) -> Tensor | None:
         if step.progress < self.start:
             return None
-        target = self.semantic(step.features).softmax(1)
+        target = self.semantic(step.features.detach()).softmax(1)
         return self.alignment * soft_cross_entropy(self.semantic(student.features.float()), target).mean()
 
 

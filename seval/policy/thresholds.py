@@ -145,7 +145,7 @@ class SoftMatch(Rule):
             self.mean_probs.lerp_(news, 1 - self.momentum)
         confidence = align(pseudo.probs, torch.full_like(self.mean_probs, 1 / len(self.mean_probs)), self.mean_probs)
         confidence = confidence.max(1).values
-        if self.training:
+        if self.training and len(confidence) > 1:  # one image has no variance
             self.mean.lerp_(confidence.mean(), 1 - self.momentum)
             self.variance.lerp_(confidence.var(), 1 - self.momentum)
         weight = soft_weights(confidence, self.mean, self.variance, self.sigmas)
