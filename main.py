@@ -129,14 +129,15 @@ def _command(run, keys: list, args: argparse.Namespace) -> str:
     from seval.run import Run
 
     given = args.config_file
-    for file in sorted(Path(given).parent.glob("*.yaml")) if given else ():
+    for file in sorted(Path(given).parent.glob("*.yaml"), reverse=True) if given else ():  # dataset.yaml is no method
         try:
             if Run(load(file, args.overrides)).id == run.id:
                 return shlex.join(["python", "main.py", "--config-file", str(file), *args.overrides])
         except ValueError:
             continue
     file = ["--config-file", given] if given else []
-    return shlex.join(["python", "main.py", *file, *args.overrides, "PREREQUISITE", "[]", *map(str, keys)])
+    keys = keys if "PREREQUISITE" in keys[::2] else ["PREREQUISITE", [], *keys]
+    return shlex.join(["python", "main.py", *file, *args.overrides, *map(str, keys)])
 
 
 def _describe(run, as_json: bool) -> int:

@@ -26,9 +26,9 @@ _C.PREREQUISITE = []  # KEY VALUE pairs that turn this configuration into that o
 _C.CURRICULUM = ""  # replay published curricula instead of a prerequisite: the part of their .npy names before _estim_
 _C.MEMO = ""  # free text that makes another run of the same settings
 
-_C.METHOD = Node()  # what `main.py --list-methods` says of a method; of no effect
-_C.METHOD.CATEGORY = ""  # SSL (a base), or what it does to one: LTL, PLR, THA as in the paper, or several of them
-_C.METHOD.SOURCE = ""  # its own paper
+# What `main.py --list-methods` says of a method, of no effect: SSL (a base), or what it does to one, LTL, PLR or THA as
+# in the paper, or several of them; and its own paper.
+_C.METHOD = Node({"CATEGORY": "", "SOURCE": ""})
 
 _C.DATASET = Node()
 _C.DATASET.NAME = "cifar10"  # reads ROOT/NAME.h5; its long tail is the node of that name below

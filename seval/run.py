@@ -97,7 +97,8 @@ class Run:
     def check(self) -> None:
         """Raise what its policies would raise when they are built, without what they stand on."""
         classes = self.image_set.num_classes
-        facts = Facts(classes, torch.ones(classes), num_unlabeled=1, num_held_out=1, feature_dim=1)
+        held_out = 1 if self.cfg.PREREQUISITE or self.cfg.CURRICULUM else len(self.splits.held_out)
+        facts = Facts(classes, torch.ones(classes), num_unlabeled=1, num_held_out=held_out, feature_dim=1)
         policies = [Policy.parse(head.POLICY, facts) for head in self.cfg.HEADS.values()]
         check_penalties(self.cfg.ALGORITHM.NAME.partition("(")[0], policies)
 
@@ -131,9 +132,8 @@ class Run:
         if runtime.THREADS:
             torch.set_num_threads(runtime.THREADS)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        start = None
-        if self.cfg.MODEL.FROZEN:
-            start = record.load_checkpoint(self.prerequisite().folder / "checkpoint.pt")["ema"]
+        before = self.prerequisite() if self.cfg.MODEL.FROZEN else None
+        start = record.load_checkpoint(before.folder / "checkpoint.pt")["ema"] if before else None
         return build(self.cfg, self.image_set, self.splits, artifacts, device(self.cfg.GPU_ID), start)
 
     def artifacts(self) -> tuple[dict, list[str]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import shutil
 
 import h5py
@@ -17,6 +18,7 @@ from tests.standins import TINY, write_small_cifar10
 
 #: The commands of the paper's README, in its order.
 PAPER = "DATASET.CIFAR10.NUM_LABELED_HEAD 500 DATASET.CIFAR10.NUM_UNLABELED_HEAD 4000 SEED 79 GPU_ID 0".split()
+LISTED = "Zhang et al., arXiv 2110.08263"
 FILES = ["fixmatch", "fixmatch_seval_estim", "fixmatch_seval_load", "fixmatch_seval"]
 
 
@@ -131,7 +133,22 @@ def test_dry_run_trains_nothing_and_prints_the_plan(tmp_path, capsys):
     assert about["id"] in out and "60 46 35" in out
 
 
-@pytest.mark.parametrize("policy", ["threshold(2)", "seval_refine(groups=7)", "seval_refine|seval_refine"])
+def test_the_last_generation_names_the_commands_to_run_first(tmp_path, capsys):
+    wanted, done = [command("crest", *SMALL, "OUTPUT_DIR", tmp_path)], 0
+    while wanted:
+        code, _, err = run(capsys, *wanted[-1])
+        if code == 0:
+            done += 1
+            wanted.pop()
+        else:
+            wanted.append(shlex.split(err.splitlines()[-2])[2:])
+    assert done == len(list(tmp_path.glob("*/record.json"))) == 3
+
+
+@pytest.mark.parametrize(
+    "policy",
+    ["threshold(2)", "seval_refine(groups=7)", "seval_refine|seval_refine", "darp_estimate", "template_label"],
+)
 def test_dry_run_finds_a_policy_that_cannot_be_built(policy, capsys):
     code, out, err = run(capsys, *command("fixmatch", "--dry-run", *SMALL, "HEADS.LINEAR.POLICY", policy))
     assert code == 2 and not out and err.startswith("error: ")
@@ -250,6 +267,15 @@ def test_a_checkpoint_of_a_gpu_resumes_there_and_is_evaluated_anywhere(tmp_path,
     next(tmp_path.glob("*/record.json")).unlink()
     assert run(capsys, *command("fixmatch_seval", "--resume", *few))[0] == 0
     assert run(capsys, *command("fixmatch_seval", "--eval-only", *few, "GPU_ID", -1))[0] == 0
+
+
+def test_methods_are_listed_with_category_policy_and_source(capsys):
+    code, out, _ = run(capsys, "--list-methods")
+    line = next(line for line in out.splitlines() if line.startswith("flexmatch "))
+    assert code == 0 and line.split(maxsplit=6)[1:] == ["THA", "fixmatch", "flexmatch", "|", "one_hot", LISTED]
+    methods = {about["name"]: about for about in json.loads(run(capsys, "--list-methods", "--json")[1])}
+    assert methods.keys() == {file.stem for file in (ROOT / "configs" / "methods").glob("*.yaml")}
+    assert methods["abc"]["policy"] == {"linear": "threshold | one_hot", "balanced": "threshold | bernoulli_balance"}
 
 
 def test_help_shows_examples(capsys):

@@ -52,8 +52,7 @@ class Acr(Supervised):
         self.tau, self.threshold, self.start, self.momentum = tau, threshold, start, momentum
         prior = facts.class_counts / facts.class_counts.sum()
         rank = prior.argsort(descending=True, stable=True)
-        reverse = torch.empty_like(prior)
-        reverse[rank] = prior[rank.flip(0)]
+        reverse = prior[rank.flip(0)][rank.argsort()]
         uniform = torch.full_like(prior, 1 / len(prior))
         self.register_buffer("log_prior", prior.log(), persistent=False)
         self.register_buffer("anchors", torch.stack([prior, uniform, reverse]), persistent=False)

@@ -123,17 +123,16 @@ class MeanTeacher(FixMatch):
         self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
     ) -> dict[str, Tensor]:
         view, other = batch.views
-        features = net.features(torch.cat([batch.images, view]))
-        sizes = [len(batch.images), len(view)]
+        features, known = net.features(torch.cat([batch.images, view])), len(batch.images)
         with torch.no_grad():
             taught = teacher.features(other)
         step = step_of(teacher, batch, taught, progress)
         losses = {}
         for head in heads:
-            labeled, own = net.classify(features, head.name).float().split(sizes)
+            labeled, own = net.classify(features, head.name).float().split([known, len(view)])
             with torch.no_grad():
                 pseudo = head.policy(PseudoLabels.of(teacher.classify(taught, head.name).float().softmax(1)), step)
-            losses |= self.head_losses(head, labeled, Student(own, features[sizes[0] :]), pseudo, step)
+            losses |= self.head_losses(head, labeled, Student(own, features[known:]), pseudo, step)
         return losses
 
 

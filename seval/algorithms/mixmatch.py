@@ -40,7 +40,6 @@ class MixMatch(Supervised):
     """
 
     views = ("weak", "weak")
-    has_student = False
     guessing = 2  # so many views, the first ones, make the guess
     distance: Callable[[Tensor, Tensor], Tensor] = staticmethod(squared_error)
 

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from seval.calls import Call, PolicyError, parse_call
 
-__all__ = ["Facts", "HeldOut", "Policy", "PolicyError", "PseudoLabels", "Rule", "Step", "Student", "canonical", "parse"]
-
 
 class PseudoLabels(NamedTuple):
     """What travels through a policy."""

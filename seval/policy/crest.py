@@ -18,8 +18,7 @@ def select(probs: Tensor, class_counts: Tensor, power: float) -> tuple[Tensor, T
     n: of the rarest class all, of the most frequent one the least.
     """
     rank = class_counts.argsort(descending=True, stable=True)
-    rates = torch.empty_like(class_counts, dtype=torch.float64)
-    rates[rank] = (class_counts.double()[rank.flip(0)] / class_counts.max()) ** power
+    rates = (class_counts.double()[rank.flip(0)] / class_counts.max())[rank.argsort()] ** power
     confidence, label = probs.max(1)
     chosen = []
     for c, rate in enumerate(rates.tolist()):

@@ -60,12 +60,7 @@ class DasoAlign(Semantic):
     """
 
     def __init__(
-        self,
-        facts: Facts,
-        alignment: float = 1.0,
-        temperature: float = 0.05,
-        start: float = 0.02,
-        queue: int = 256,
+        self, facts: Facts, alignment: float = 1.0, temperature: float = 0.05, start: float = 0.02, queue: int = 256
     ) -> None:
         super().__init__(facts, queue, start)
         self.alignment, self.temperature = alignment, temperature
@@ -103,13 +98,14 @@ def blend(probs: Tensor, semantic: Tensor, distribution: Tensor, temperature: fl
 class Daso(DasoAlign):
     """Distribution-aware semantics-oriented pseudo-labels, and their semantic alignment (Oh et al., arXiv 2106.05682).
 
-    The distribution is that of the final labels of the last full `window` steps, confident or not.
+    The distribution is that of the final labels of the last full `window` steps, confident or not; `flatness` is the
+    paper's T_dist.
     """
 
     def __init__(
         self,
         facts: Facts,
-        flatness: float = 1.0,  # the paper's T_dist
+        flatness: float = 1.0,
         alignment: float = 1.0,
         temperature: float = 0.05,
         start: float = 0.02,
