@@ -123,6 +123,22 @@ def test_the_state_is_that_of_the_batches_consumed(workers, encoded, decoders):
         assert all(same(next(each), batch) for batch in rest)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_selected_images_follow_the_labeled_ones(workers, encoded, decoders):
+    source, labels = encoded.train[:2]
+    labeled, unlabeled = np.arange(0, 300, 3), np.arange(1, 300, 2)
+    selected, guessed = np.array([140, 3, 77]), np.array([9, 0, 4])
+    images = [
+        Images(Streamed(part, index, decoders[workers], CPU, CROP), torch.from_numpy(part_labels[index]))
+        for part, index, part_labels in ((source, labeled, labels), (source, unlabeled, labels))
+    ]
+    joined = build.with_selected(*images, {"selected": selected, "selected_labels": guessed})
+    assert len(joined.images) == 103 and joined.labels.tolist() == [*labels[labeled], 9, 0, 4]
+    batches = [torch.tensor([100, 5, 101]), torch.tensor([102, 99])]
+    wanted = [unlabeled[140], labeled[5], unlabeled[3], unlabeled[77], labeled[99]]
+    assert np.array_equal(np.concatenate(list(joined.images.batches(batches))), slowly(source, wanted))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_evaluation_views_are_the_central_crops_in_order(workers, encoded, decoders):
     source, index = encoded.test.images, np.arange(49, 0, -2)

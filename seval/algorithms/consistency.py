@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -165,6 +166,7 @@ class Usadtm(FixMatch):
 def step_of(teacher: Network, batch: Batch, features: Tensor, progress: float) -> Step:
     """What the rules may know; `features` (N, D) are those of the view that teaches."""
 
+    @cache
     @torch.no_grad()
     def anchors() -> Tensor:
         return teacher.features(batch.images).float()

@@ -29,12 +29,11 @@ def refine(probs: Tensor, target: Tensor, alpha: float = 2.0, iterations: int = 
     """
     probs, target = remove_noise(probs.double(), target.double(), alpha), target.double().clamp_min(TINY)
     entropy = -(probs * torch.log(probs + TINY)).sum(1, keepdim=True)
-    nu = torch.ones_like(target)
+    log_probs, nu = probs.log(), torch.ones_like(target)
     for _ in range(iterations):
-        scaled = probs / (probs * torch.exp(-nu * entropy)).sum(1, keepdim=True)
-        nu = _columns(scaled.log(), entropy, target.log(), nu)
-    refined = probs * torch.exp(-nu * entropy)
-    return refined / refined.sum(1, keepdim=True)
+        rows = torch.logsumexp(log_probs - nu * entropy, 1, keepdim=True)
+        nu = _columns(log_probs - rows, entropy, target.log(), nu)
+    return (log_probs - nu * entropy).softmax(1)
 
 
 def _columns(log_scaled: Tensor, entropy: Tensor, log_target: Tensor, nu: Tensor) -> Tensor:
