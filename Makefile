@@ -18,7 +18,7 @@ demo: $(VENV)/ready  ## six methods on real images, three seeds, one table; a se
 	$(RUN)/python repro/submit.py --table demo --cluster local
 	$(RUN)/python repro/aggregate.py --table demo
 
-methods-demo: $(VENV)/ready  ## every method and combination, three seeds, one table; an hour or two on two cores
+methods-demo: $(VENV)/ready  ## every method and combination, three seeds, one table; an hour on two cores
 	$(RUN)/python repro/submit.py --table methods_demo --cluster local
 	$(RUN)/python repro/aggregate.py --table methods_demo
 
