@@ -64,8 +64,8 @@ class Acr(Supervised):
     def losses(
         self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
     ) -> dict[str, Tensor]:
-        features = net.features(torch.cat([batch.images, *batch.views]))
-        sizes = [len(batch.images), len(batch.index), 2 * len(batch.index)]
+        features, n = net.features(torch.cat([batch.images, *batch.views])), len(batch.index)
+        sizes = [len(batch.images), n, 2 * n]
         _, weak, strong = features.split(sizes)
         step = step_of(teacher, batch, weak, progress)
         logits = {head.name: net.classify(features, head.name).float().split(sizes) for head in heads}
@@ -78,8 +78,7 @@ class Acr(Supervised):
             losses[f"{head.name}/labeled"] = head.labeled_loss(labeled, batch.labels, progress)
             unlabeled = (both.weight * soft_cross_entropy(learner, both.probs)).mean()
             losses[f"{head.name}/unlabeled"] = self.unlabeled_weight * unlabeled
-            student = Student(learner[: len(batch.index)], strong[: len(batch.index)])
-            losses |= penalties(head, pseudo, step, student)
+            losses |= penalties(head, pseudo, step, Student(learner[:n], strong[:n]))
         return losses
 
     def teach(self, standard: Tensor, balanced: Tensor, progress: float) -> tuple[PseudoLabels, PseudoLabels]:

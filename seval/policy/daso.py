@@ -90,8 +90,7 @@ def blend(probs: Tensor, semantic: Tensor, distribution: Tensor, temperature: fl
 
     probs, semantic (N, C); distribution (C,) of the pseudo-labels so far, flattened by the temperature, largest made 1.
     """
-    share = (distribution / distribution.max()) ** (1 / temperature)
-    share = share[probs.argmax(1)][:, None]
+    share = ((distribution / distribution.max()) ** (1 / temperature))[probs.argmax(1)][:, None]
     return (1 - share) * probs + share * semantic
 
 
