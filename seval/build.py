@@ -91,7 +91,8 @@ def build(
     torch.manual_seed(generator(cfg.SEED, "weights").initial_seed())
     net = network.build(cfg, image_set.num_classes, len(image_set.mean), ALGORITHMS[call.name].auxiliary)
     if start is not None:
-        net.backbone.load_state_dict(cut(start, "backbone."))
+        known = {key.removeprefix("backbone."): value for key, value in start.items() if key.startswith("backbone.")}
+        net.backbone.load_state_dict(known)
     net = net.to(device, memory_format=torch.channels_last).train()
     torch.manual_seed(generator(cfg.SEED, "training").initial_seed())
     facts = Facts(
@@ -136,11 +137,6 @@ def check_penalties(algorithm: str, policies: Iterable[Policy]) -> None:
                 f"{type(rule).__name__} adds a loss on the view that is trained on, but {algorithm} trains on none as "
                 "it is; give it weight 0 (daso: alignment=0.0, freematch: fairness=0.0)"
             )
-
-
-def cut(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries of that prefix, without it."""
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def with_selected(labeled: Images, unlabeled: Images, artifacts: dict[str, np.ndarray]) -> Images:

@@ -179,11 +179,14 @@ def _canonicalize(cfg: Node) -> None:
                 head.LABELED_LOSS = str(parse_call(head.LABELED_LOSS, LABELED_LOSSES, kind="labeled loss", skip=1))
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
+    _check_heads(cfg, algorithm.name, ALGORITHMS[algorithm.name].num_heads)
+
+
+def _check_heads(cfg: Node, algorithm: str, needed: int) -> None:
     heads = [name for name, head in cfg.HEADS.items() if head.LABELED_LOSS]
-    needed = ALGORITHMS[algorithm.name].num_heads
     if needed and len(heads) != needed:
         raise ConfigError(
-            f"{algorithm.name} needs {needed} heads, but {len(heads)} have a LABELED_LOSS ({', '.join(heads)}); "
+            f"{algorithm} needs {needed} heads, but {len(heads)} have a LABELED_LOSS ({', '.join(heads)}); "
             f"set that of {', '.join(f'HEADS.{name}' for name in cfg.HEADS)}"
         )
 

@@ -94,8 +94,8 @@ class Rule(nn.Module):
 
     @property
     def penalizes(self) -> bool:
-        """Whether `penalty` is to be asked for: only where the algorithm trains on a view of its own."""
-        return False
+        """Whether `penalty` is to be asked for, which needs an algorithm that trains on a view as it is."""
+        return type(self).penalty is not Rule.penalty
 
     def penalty(self, pseudo: PseudoLabels, step: Step, student: Student) -> Tensor | None:
         """An extra loss that belongs to the rule; `pseudo` has passed through the whole policy."""

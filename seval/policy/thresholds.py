@@ -89,8 +89,7 @@ class FreeMatch(Rule):
     """Self-adaptive thresholds and class fairness (Wang et al., arXiv 2205.07246).
 
     The global threshold is the running mean confidence; a class's is that times its running mean probability over the
-    largest one. `fairness` is the weight of the penalty, which draws the strong views' mean prediction away from the
-    classes that are favored.
+    largest one. `fairness` is the weight of the penalty on the strong views' mean prediction.
     """
 
     def __init__(self, facts: Facts, momentum: float = 0.999, fairness: float = 0.001) -> None:
@@ -143,8 +142,8 @@ class SoftMatch(Rule):
             news = pseudo.probs.mean(0)
             self.mean_probs.copy_(torch.where(self.mean_probs.any(), self.mean_probs, news))  # starts at the first
             self.mean_probs.lerp_(news, 1 - self.momentum)
-        confidence = align(pseudo.probs, torch.full_like(self.mean_probs, 1 / len(self.mean_probs)), self.mean_probs)
-        confidence = confidence.max(1).values
+        uniform = torch.full_like(self.mean_probs, 1 / len(self.mean_probs))
+        confidence = align(pseudo.probs, uniform, self.mean_probs).max(1).values
         if self.training and len(confidence) > 1:  # one image has no variance
             self.mean.lerp_(confidence.mean(), 1 - self.momentum)
             self.variance.lerp_(confidence.var(), 1 - self.momentum)
@@ -155,8 +154,8 @@ class SoftMatch(Rule):
 def adaptive_thresholds(probs: Tensor, head: int, tau: float, old: Tensor) -> Tensor:
     """Adsh's thresholds (C,), from predictions (M, C) on all unlabeled images.
 
-    rho is the share of the predictions into class `head` that are at least tau confident. Every other class keeps that
-    share of its own, but nothing less needs to be more than tau confident; a class without predictions keeps `old`.
+    rho is the share of the predictions into class `head` that are at least tau confident. Every other class gets the
+    threshold that keeps this share of its own, at most tau; a class without predictions keeps its `old` one.
     """
     confidence, label = probs.max(1)
     ours = confidence[label == head]
