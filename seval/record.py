@@ -13,7 +13,6 @@ import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 import h5py
@@ -21,8 +20,7 @@ import numpy as np
 import torch
 
 from seval.data.parts import one_line
-
-PACKAGES = ("seval", "torch", "torchvision", "numpy", "scipy", "h5py")
+from seval.versions import packages
 
 
 class RecordError(ValueError):
@@ -193,17 +191,10 @@ def provenance(device: torch.device, root: Path) -> dict[str, object]:
         "dirty": bool(_git(root, ["status", "--porcelain", "--untracked-files=no"])),
         "image": os.environ.get("SEVAL_IMAGE"),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": packages(),
         "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _git(root: Path, command: Sequence[str]) -> str | None:

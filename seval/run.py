@@ -45,6 +45,10 @@ class Run:
 
     def prerequisite(self) -> Run | None:
         """The run it stands on: the same configuration with the keys of PREREQUISITE changed."""
+        return self._prerequisite
+
+    @cached_property
+    def _prerequisite(self) -> Run | None:
         return Run(_prerequisite(self.cfg)) if self.cfg.PREREQUISITE else None
 
     def chain(self) -> list[Run]:
@@ -55,6 +59,10 @@ class Run:
     def record(self) -> dict | None:
         """The finished record; its presence is what makes a run done."""
         return record.read_record(self.folder / "record.json")
+
+    def done(self) -> bool:
+        """Whether there is a record, without a look into it."""
+        return (self.folder / "record.json").exists()
 
     def state(self) -> str:
         """done, resumable (there is a checkpoint) or new."""
