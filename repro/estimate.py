@@ -45,7 +45,8 @@ class Costs:
         assumed = sorted({run.cfg.DATASET.NAME for run in runs if _kind(run) not in self.known})
         basis = [f"{self.site.of(name).steps_per_second:g} steps/s on {name}" for name in assumed]
         hours = sum(map(self.left, runs)) / 3600
-        return f"about {hours:,.{0 if hours >= 10 else 1}f} GPU-hours" + (f", assuming {', '.join(basis)}" if basis else ", by the runs so far")
+        words = f"assuming {', '.join(basis)}" if basis else "by the runs so far"
+        return f"about {hours:,.{0 if hours >= 10 else 1}f} GPU-hours, {words}"
 
 
 def _kind(run: Run) -> tuple[str, ...]:

@@ -14,8 +14,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
 
-from seval.claim import RunBusy, claim
-
 from repro import sites, tables
 from repro.arrays import Array
 from repro.clusters import Debug, Local
@@ -26,6 +24,7 @@ from repro.plan import Task, levels, plan
 from repro.selection import Selection, add_options, all_cells, ids, last_runs, select
 from repro.slurm import Cluster
 from repro.states import HELD, LIVE, State, counts, states
+from seval.claim import RunBusy, claim
 
 EXAMPLES = """\
 examples:

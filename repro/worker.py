@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from seval.signals import listening
-
 from repro import states
 from repro.jobs import Submission
 from seval.config import load, with_overrides
 from seval.data import prepare
 from seval.run import Interrupted, MissingPrerequisite, Run, RunBusy
+from seval.signals import listening
 from seval.versions import versions
 
 BUSY, PATIENCE = 4, 600  # exit code and seconds where another process trains the run
