@@ -42,12 +42,12 @@ def sign(run: Run, found: Found) -> str:
 def board(asked: Selection, found: Found) -> str:
     """A table of signs for every table, a sign a seed."""
     parts = []
-    for name, own in asked.items():
+    for name, own in ((name, cells) for name, cells in asked.items() if ids(cells)):
         columns, rows = list(dict.fromkeys(cell.column for cell in own)), {}
         for cell in own:
             rows.setdefault(cell.row, [cell.row]).append(" ".join(sign(run, found) for run in cell.runs.values()))
         runs = {id: found[id] for id in ids(own)}
-        parts.append(f"table {name}: {len(runs)} runs: {counts(runs)}\n"
+        parts.append(f"{name}: {len(runs)} runs: {counts(runs)}\n"
                      + tabulate(rows.values(), [name, *columns], disable_numparse=True))
     used = {state.kind for state in found.values()}
     parts.append("a sign a seed: " + ", ".join(f"{SIGNS[kind] or 'n%'} {word}" for kind, word in STATES.items()

@@ -25,6 +25,8 @@ from repro.selection import Selection, add_options, all_cells, ids, last_runs, s
 from repro.slurm import Cluster
 from repro.states import HELD, LIVE, State, counts, states
 from seval.claim import RunBusy, claim
+from seval.config import ConfigError
+from seval.data.prepare import data_file
 
 EXAMPLES = """\
 examples:
@@ -138,6 +140,7 @@ def _submit(args: argparse.Namespace, asked: Selection, runs: Sequence, cluster:
         print("nothing to submit; " + ("python repro/status.py follows it" if any(state.kind in LIVE for state in
               found.values()) else "python repro/aggregate.py prints the table"))
         return 0
+    _check_data(tasks, args.dry_run or bool(cluster.site.slurm_python))
     planned = cluster.plan(tasks, found, args.retry)
     if args.dry_run:
         print(*(_about(array) for array in planned), *each(tasks, found), sep="\n")
@@ -147,6 +150,18 @@ def _submit(args: argparse.Namespace, asked: Selection, runs: Sequence, cluster:
         print(f"  job {job}: {_about(array).strip()}", flush=True)
     print("python repro/status.py shows how far they are; the same command submits what is missing then")
     return 0
+
+
+def _check_data(tasks: Mapping[str, Task], only_told: bool) -> None:
+    """Hundreds of jobs that fail for want of one file are prevented here; an image may have what the host has not."""
+    asked = {task.run.cfg.DATASET.NAME: task.run.cfg.DATASET.ROOT for task in tasks.values()}
+    absent = {name: file for name, root in asked.items() if not (file := data_file(name, root)).is_file()}
+    if absent:
+        words = (f"there is no {', '.join(map(str, absent.values()))}; `python repro/prepare.py {next(iter(absent))}` "
+                 "makes it, SEVAL_DATA says where else it is")
+        if not only_told:
+            raise ConfigError(words)
+        print(f"note: {words}")
 
 
 def _about(array: Array) -> str:
