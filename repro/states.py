@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ HELD = ("oom", "crashed")
 _ENDED = {"TIMEOUT": "timeout", "DEADLINE": "timeout", "OUT_OF_MEMORY": "oom", "CANCELLED": "canceled",
           "PENDING": "canceled", "PREEMPTED": "resumable", "NODE_FAIL": "resumable", "BOOT_FAIL": "resumable",
           "REVOKED": "resumable"}
+_STOPPING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 RESUMABLE = 75  # exit code of a run that was stopped with a checkpoint, EX_TEMPFAIL
 
 
@@ -81,10 +83,12 @@ def _ended(run: Run, job: Job, progress: float | None) -> State:
         if kind == "canceled" and needs and not (run.folder.parent / needs / "record.json").exists():
             words = f"job {job.id} never started: it stands on {needs}, which is not done"
         return State(kind, words, progress, job)
-    if job.exit_code == RESUMABLE or job.signal in (10, 12, 15):
-        return State("resumable", f"{words}, stopped with a checkpoint", progress, job)
-    killed = f"killed by signal {job.signal}" if job.signal else f"exit code {job.exit_code}"
-    return State("crashed", f"{words}, {killed}, without a message; was it killed for memory?", progress, job)
+    # srun passes on that its task was killed by signal N as exit code N, a shell as 128 + N
+    killed = job.signal or (job.exit_code - 128 if job.exit_code > 128 else job.exit_code)
+    if job.exit_code == RESUMABLE or killed in _STOPPING:
+        return State("resumable", f"{words}, stopped", progress, job)
+    how = "killed by signal 9, perhaps for memory" if killed == signal.SIGKILL else f"exit code {job.exit_code}"
+    return State("crashed", f"{words}, {how}, without a message", progress, job)
 
 
 def fail(folder: Path, kind: str, error: str, trace: str, submission: str = "") -> None:

@@ -65,7 +65,7 @@ def explained(folder: Path, submission: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        words = f"{type(error).__name__}: {error}"
+        words = " ".join(f"{type(error).__name__}: {error}".split())
         states.fail(folder, kind_of(error), words, traceback.format_exc(), submission)
         raise
 

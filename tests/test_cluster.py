@@ -220,7 +220,7 @@ def test_a_killed_worker_is_told_and_tried_again_on_request(lab: Lab) -> None:
     until(lambda: begun(lab, id))
     os.kill(holder(lab.runs / id)["pid"], signal.SIGKILL)
     assert lab.settle() == {"crashed": 1}
-    assert "signal 9" in lab.call("status", "--failed") or "exit code 137" in lab.call("status", "--failed")
+    assert "killed by signal 9" in lab.call("status", "--failed")
     assert "left alone: 1" in lab.submit() and len(lab.submitted()) == 1
     lab.submit("--retry", "crashed")
     assert lab.settle() == {"done": 1}
@@ -285,6 +285,33 @@ def test_the_worker_runs_in_the_container_and_its_image_is_recorded(lab: Lab) ->
     assert sum("submitit.core._submit" in call for call in made) == 3
     digest = "sha256:" + subprocess.run(["sha256sum", image], capture_output=True, text=True).stdout.split()[0]
     assert {lab.record(id)["provenance"]["image"] for id in lab.submitted()} == {digest}
+
+
+def test_the_job_without_the_launcher_is_requeued_on_a_signal(lab: Lab) -> None:
+    runs, words = lab.folder / "runs", [*SMALL, *LONG, "SOLVER.MAX_ITER", 2000]
+    run = Run(load(ROOT / "configs/tiny/supervised.yaml", [*words, "OUTPUT_DIR", str(runs)]))
+    script = [
+        "slurm/run.sbatch",
+        "--config-file",
+        "configs/tiny/supervised.yaml",
+        *map(str, words),
+        "OUTPUT_DIR",
+        str(runs),
+    ]
+    options = ["--parsable", "--mem=1G", "--cpus-per-task=1", f"--output={lab.folder}/%j.out"]
+    done = subprocess.run(
+        ["sbatch", *options, *script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=lab.environment | {"SEVAL_PYTHON": sys.executable},
+    )
+    job = done.stdout.strip()
+    until(lambda: begun(lab, run.id))
+    slurm("scancel", "--signal=USR2", job)
+    until(lambda: run.done(), 200)
+    log = (lab.folder / f"{job}.out").read_text()
+    assert "SIGUSR2: stopped after" in log and f"run {run.id} done" in log
 
 
 def test_cancel_ends_what_is_queued_and_running(lab: Lab) -> None:
