@@ -43,12 +43,12 @@ def plan(cells: Iterable[Cell]) -> dict[str, Task]:
 
 
 def levels(tasks: dict[str, Task]) -> list[list[Task]]:
-    """The tasks by their number of predecessors; within a level those first that most tasks wait for."""
+    """The tasks by how many of them come before; within a level those first that most tasks wait for."""
     dependants = Counter(task.needs for task in tasks.values())
     found: list[list[Task]] = []
     for task in tasks.values():
         depth, before = 0, task.needs
-        while before is not None:
+        while before in tasks:  # or it is at work already
             depth, before = depth + 1, tasks[before].needs
         found += [[] for _ in range(depth + 1 - len(found))]
         found[depth].append(task)
@@ -60,7 +60,7 @@ def by_urgency(tasks: dict[str, Task]) -> list[Task]:
     ahead = {name: task.steps - task.steps_done for name, task in tasks.items()}
     for level in reversed(levels(tasks)):
         for task in level:
-            if task.needs:
+            if task.needs in tasks:
                 own = tasks[task.needs]
                 ahead[task.needs] = max(ahead[task.needs], own.steps - own.steps_done + ahead[task.run.id])
     return sorted(tasks.values(), key=lambda task: -ahead[task.run.id])
