@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from repro.plan import Task
 from repro.sites import Resources
@@ -53,7 +53,10 @@ def arrays(tasks: Mapping[str, Task], resources: Callable[[Task], Resources], jo
                    for task in element] for element in after.elements]
         for k in range(len(behind[0][0])):
             elements = [[each[k] for each in element] for element in behind]
-            yield from hang(Array(resources(elements[0][0]), elements, after.level + 1, after))
+            needed, width = resources(elements[0][0]), max(map(len, elements))
+            if width > needed.runs_per_gpu:  # they stand on runs that share a GPU
+                needed = replace(needed, runs_per_gpu=width)
+            yield from hang(Array(needed, elements, after.level + 1, after))
 
     groups = defaultdict(list)
     for task in dependants[None]:
