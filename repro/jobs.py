@@ -7,11 +7,12 @@ shares the folder. SLURM is asked with bounded patience: what cannot be learned 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -66,7 +67,7 @@ class Job:
     state: str  # SLURM's word; "" where it knows nothing of it any more
     submission: Submission
     reason: str = ""
-    exit_code: int = 0
+    exit_code: int | None = None  # known to accounting only
     signal: int = 0
 
     @property
@@ -89,7 +90,8 @@ class Slurm:
             if attempt:
                 time.sleep(min(2 ** attempt, self.patience))
             try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=self.patience)
+                done = subprocess.run(command, capture_output=True, text=True, timeout=self.patience,
+                                      env={**os.environ, "SLURM_BITSTR_LEN": "0"})  # or long lists end in ...
             except subprocess.TimeoutExpired:
                 error = f"no answer within {self.patience} s"
                 continue
@@ -108,13 +110,13 @@ class Slurm:
         for names in _chunks(list(by_name), 500):
             text = self.ask("squeue", "--noheader", "--array", "--states=all", "--name=" + ",".join(names),
                             "--format=%j|%i|%T|%r")
-            for name, number, state, reason in (line.split("|") for line in text.splitlines()):
-                for id, index in elements(number):
-                    found[name, index] = Job(id, state, by_name[name], reason)
-        missing = [each for each in made if any((each.name, index) not in found for index in range(len(each.elements)))
-                   or any(not job.live for (name, _), job in found.items() if name == each.name)]
-        for key, job in self._accounts(missing).items():
-            if key not in found or not found[key].live:
+            for name, id, index, state, reason in _rows("squeue", text, by_name):
+                found[name, index] = Job(id, state, by_name[name], reason)
+        ended = {name for (name, _), job in found.items() if not job.live}
+        missing = [each for each in made if each.name in ended
+                   or any((each.name, index) not in found for index in range(len(each.elements)))]
+        for key, job in self._accounts(missing).items():  # which may come late, or never, to know of an end
+            if job.state not in LIVE and not (key in found and found[key].live):
                 found[key] = job
         return found
 
@@ -129,12 +131,11 @@ class Slurm:
                 text = self.ask("sacct", "--noheader", "--parsable2", "--allocations", "--allusers",
                                 "--starttime=" + since, "--name=" + ",".join(names),
                                 "--format=JobName,JobID,State,ExitCode")
-                for name, number, state, code in (line.split("|") for line in text.splitlines()):
+                for name, id, index, state, code in _rows("sacct", text, by_name):
                     status, _, signal = code.partition(":")
-                    for id, index in elements(number):
-                        found[name, index] = Job(id, state.split()[0], by_name[name], exit_code=int(status or 0),
-                                                 signal=int(signal or 0))
-        except SlurmError:
+                    found[name, index] = Job(id, state.partition(" ")[0], by_name[name], exit_code=int(status or 0),
+                                             signal=int(signal or 0))
+        except (SlurmError, ValueError):
             return {}
         return found
 
@@ -142,7 +143,7 @@ class Slurm:
         """How many elements an array may have; None where SLURM does not say."""
         with suppress(SlurmError):
             if found := re.search(r"MaxArraySize\s*=\s*(\d+)", self.ask("scontrol", "show", "config")):
-                return int(found[1]) - 1
+                return max(1, int(found[1]) - 1)  # 0 is a site without arrays
         return None
 
     def cancel(self, targets: Iterable[str]) -> None:
@@ -156,15 +157,29 @@ class Slurm:
 
 
 def elements(number: str) -> Iterator[tuple[str, int]]:
-    """The elements that SLURM writes as 12_3, as 12_[0-2,5%4], or as 12 for an array of one."""
+    """The elements that SLURM writes as 12_3, as 12_[0-2,5,6-10:2%4], or as 12 for an array of one."""
     job, _, part = number.partition("_")
     if not part:
         yield job, 0
         return
     for piece in part.strip("[]").partition("%")[0].split(","):
-        first, _, last = piece.partition("-")
-        for index in range(int(first), int(last or first) + 1):
+        ends, _, step = piece.partition(":")
+        first, _, last = ends.partition("-")
+        for index in range(int(first), int(last or first) + 1, int(step or 1)):
             yield f"{job}_{index}", index
+
+
+def _rows(command: str, text: str, names: Container[str]) -> Iterator[tuple[str, str, int, str, str]]:
+    """(name, id, index, state, and the fourth column) of every element. Raises `SlurmError`."""
+    for line in text.splitlines():
+        try:
+            name, number, state, more = line.split("|")
+            found = list(elements(number))
+        except ValueError:
+            name = ""
+        if name not in names or not state:
+            raise SlurmError(f"`{command}` gave an answer that cannot be read: {line!r}")
+        yield from ((name, id, index, state, more) for id, index in found)
 
 
 def latest(folder: Path, slurm: Slurm, wanted: Iterable[str]) -> dict[str, Job]:
