@@ -19,6 +19,7 @@ STATES = {
     "timeout": "timed out", "canceled": "canceled", "oom": "out of memory", "crashed": "crashed",
     "new": "never submitted",
 }
+_QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 LIVE = ("running", "queued", "waiting")
 FAILED = ("timeout", "oom", "crashed")
 #: Not submitted again unless asked for: it would end the same way.
@@ -27,7 +28,7 @@ _ENDED = {"TIMEOUT": "timeout", "DEADLINE": "timeout", "OUT_OF_MEMORY": "oom", "
           "PENDING": "canceled", "PREEMPTED": "resumable", "NODE_FAIL": "resumable", "BOOT_FAIL": "resumable",
           "REVOKED": "resumable"}
 _STOPPING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
-RESUMABLE = 75  # exit code of a run that was stopped with a checkpoint, EX_TEMPFAIL
+RESUMABLE, BUSY = 75, 76  # exit codes: stopped with a checkpoint (EX_TEMPFAIL); another process trains the run
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,14 @@ def states(runs: Iterable[Run], folder: Path, slurm: Slurm | None) -> dict[str, 
 def _state(run: Run, job: Job | None) -> State:
     progress, failed = run.progress(), failure(run.folder)
     if job and job.live:
-        if job.state != "PENDING":
+        if job.state not in _QUEUED:
             return State("running", f"job {job.id}", progress, job)
         if needs := job.submission.needs.get(run.id) if job.reason == "Dependency" else None:
             return State("waiting", f"job {job.id} waits for {needs}", progress, job)
         return State("queued", f"job {job.id}: {job.reason}", progress, job)
     if held := holder(run.folder):
         return State("running", f"process {held.get('pid')} on {held.get('host')}", progress, job)
-    if failed and (not job or failed.get("submission") in ("", job.submission.name)):
+    if failed and (not job or _latest(run, failed, job.submission.name)):
         return State(failed["kind"], failed["error"], progress, job)
     if job and job.state:
         return _ended(run, job, progress)
@@ -72,6 +73,16 @@ def _state(run: Run, job: Job | None) -> State:
     if job:  # of an element that is canceled before it began, SLURM keeps nothing
         return State("canceled", f"SLURM no longer knows its element of {job.submission.name}", progress, job)
     return State("new", "", progress, job)
+
+
+def _latest(run: Run, failed: dict, submission: str) -> bool:
+    """Whether a failure is not of an attempt before the submission. Both files are dated by the same clock."""
+    if failed.get("submission"):
+        return failed["submission"] == submission
+    ledger = run.folder.parent / "slurm" / f"{submission}.json"
+    with suppress(OSError):
+        return (run.folder / "failure.json").stat().st_mtime >= ledger.stat().st_mtime
+    return True
 
 
 def _ended(run: Run, job: Job, progress: float | None) -> State:
@@ -83,10 +94,16 @@ def _ended(run: Run, job: Job, progress: float | None) -> State:
         if kind == "canceled" and needs and not (run.folder.parent / needs / "record.json").exists():
             words = f"job {job.id} never started: it stands on {needs}, which is not done"
         return State(kind, words, progress, job)
+    if job.exit_code is None:  # a site without accounting
+        if (run.folder / "checkpoint.pt").exists():
+            return State("resumable", f"{words}, it has a checkpoint", progress, job)
+        return State("crashed", f"{words}, without a message", progress, job)
     # srun passes on that its task was killed by signal N as exit code N, a shell as 128 + N
     killed = job.signal or (job.exit_code - 128 if job.exit_code > 128 else job.exit_code)
     if job.exit_code == RESUMABLE or killed in _STOPPING:
         return State("resumable", f"{words}, stopped", progress, job)
+    if job.exit_code == BUSY:
+        return State("resumable", f"{words}, another process was at it", progress, job)
     how = "killed by signal 9, perhaps for memory" if killed == signal.SIGKILL else f"exit code {job.exit_code}"
     return State("crashed", f"{words}, {how}, without a message", progress, job)
 

@@ -20,7 +20,7 @@ from seval.run import Interrupted, MissingPrerequisite, Run, RunBusy
 from seval.signals import listening
 from seval.versions import versions
 
-BUSY, PATIENCE = 4, 600  # exit code and seconds where another process trains the run
+PATIENCE = 600  # seconds where another process trains the run
 _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 
 
@@ -50,7 +50,7 @@ def work(ledger: str, index: int) -> None:
             sys.exit(states.RESUMABLE)
         except RunBusy as busy:
             print(busy, flush=True)
-            sys.exit(BUSY)
+            sys.exit(states.BUSY)
 
 
 def again(ledger: Path, index: int | str) -> Path:
@@ -109,6 +109,8 @@ def stage(run: Run, scratch: str) -> Run:
         return run
     target = folder / source.name
     try:
+        if "$" in str(folder):
+            raise OSError("that variable is not set")
         if not target.is_file() or target.stat().st_size != source.stat().st_size:
             folder.mkdir(parents=True, exist_ok=True)
             aside = target.with_name(f".{target.name}.{os.getpid()}")
