@@ -2,14 +2,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
 import secrets
 import shlex
+import shutil
 import subprocess
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +22,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from repro.arrays import Array, arrays
 from repro.clusters import words
-from repro.jobs import Job, Slurm, SlurmError, Submission
+from repro.jobs import Job, Slurm, SlurmError, Submission, submissions
 from repro.plan import Task
 from repro.sites import Resources, Site
 from repro.states import State
@@ -40,6 +44,7 @@ class Cluster:
     folder: Path
     parallelism: int = 0
     slurm: Slurm = field(init=False)
+    last: float = field(init=False, default=0.0)  # when the last submission was made, by the clock of whatever host
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -62,6 +67,10 @@ class Cluster:
 
     def submit(self, planned: Sequence[Array]) -> Iterator[tuple[Array, str]]:
         """Hand the arrays over one by one, yielding each with its job's number. Raises `SlurmError`."""
+        for command in ("sbatch", "srun"):
+            if shutil.which(command) is None:
+                raise SlurmError(f"there is no {command} on PATH")
+        self.last = max((made.created for made in submissions(self.folder)), default=0.0)
         expected, image, submitted = self.expected(), self.digest(), {}
         for array in planned:
             after = submitted[id(array.after)] if array.after else array.after_job
@@ -90,13 +99,14 @@ class Cluster:
         runtime = {"OUTPUT_DIR": str(self.folder.parent), "GPU_ID": gpu, "RUNTIME.PROGRESS": False,
                    "RUNTIME.THREADS": array.resources.cpus, "RUNTIME.WORKERS": array.resources.cpus}
         packed = array.resources.runs_per_gpu
+        self.last = max(time.time(), math.nextafter(self.last, math.inf))
         return Submission(
             name=f"seval-{secrets.token_hex(6)}",
             elements=[[task.run.id for task in element] for element in array.elements],
             settings={task.run.id: words(task.run, **runtime) for task in array.tasks},
             labels={task.run.id: task.label for task in array.tasks},
             needs={task.run.id: task.needs for task in array.tasks if task.needs},
-            minutes=array.resources.minutes, memory_gb=packed * array.resources.memory_gb,
+            created=self.last, minutes=array.resources.minutes, memory_gb=packed * array.resources.memory_gb,
             versions=expected, scratch=self.site.scratch)
 
     def _sbatch(self, array: Array, made: Submission, ledger: Path, dependency: str | None, image: str) -> str:
@@ -116,7 +126,7 @@ class Cluster:
             | {key.replace("_", "-"): value for key, value in site.sbatch.items()},
             **{key: value for key, value in asked.items() if value})
         count = len(array.elements)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where submitit repeats the error
             warnings.simplefilter("ignore")  # of a job that it cannot follow
             jobs = executor.map_array(work, [str(ledger)] * count, range(count))
         return jobs[0].job_id.partition("_")[0]
@@ -142,8 +152,8 @@ class Cluster:
         script = "\n".join([*self.site.modules, f"{self.site.python} -m seval.versions"])
         try:
             done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300)
-            return json.loads(done.stdout.strip().splitlines()[-1])
-        except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
+            return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+        except (subprocess.TimeoutExpired, ValueError, TypeError, IndexError) as error:
             said = done.stderr.strip().splitlines()[-1:] if not isinstance(error, subprocess.TimeoutExpired) else []
             raise ConfigError(f"`{self.site.python} -m seval.versions` does not run here ({''.join(said) or error}); "
                               "mend slurm_python of the site, or set `probe: false` where only nodes can run it"
