@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import shlex
 import sys
@@ -14,6 +15,9 @@ from repro.tables import ROOT
 from seval.config import ConfigError
 from seval.defaults import CHOICES
 
+#: Options of sbatch that the launcher needs for itself.
+OWN = ("array", "cpus-per-task", "dependency", "job-name", "mem", "ntasks-per-node", "output", "requeue", "no-requeue",
+       "signal", "time")
 DATA_SETS = ("default", *CHOICES["DATASET.NAME"])
 
 
@@ -22,10 +26,10 @@ class Resources:
     """What one run asks for; array elements of the same are one class."""
 
     minutes: int = 1440
-    memory_gb: float = 16
+    memory_gb: float = 16.0
     cpus: int = 4
     runs_per_gpu: int = 1
-    steps_per_second: float = 10
+    steps_per_second: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ class Site:
         except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
         site = cls(**_checked(content, cls, str(path)))
+        if not all(isinstance(line, str) for line in site.modules):
+            raise ConfigError(f"modules in {path} must be lines of text, but are {site.modules!r}")
+        if own := [key for key in site.sbatch if str(key).replace("_", "-") in OWN]:
+            raise ConfigError(f"sbatch in {path} must not set {', '.join(own)}: the launcher sets {', '.join(OWN)}")
         resources = {name: _checked(level, Resources, f"resources of {name} in {path}")
                      for name, level in site.resources.items()}
         _known(resources, DATA_SETS, f"data set in resources of {path}")
@@ -109,5 +117,5 @@ def _known(given: dict, valid: object, what: str) -> None:
 
 def _positive(value: object, where: str, names: tuple[str, ...] = ()) -> None:
     for name in names or [each.name for each in fields(value)]:
-        if getattr(value, name) <= 0:
+        if not 0 < getattr(value, name) < math.inf:
             raise ConfigError(f"{name} in {where} must be more than 0, but is {getattr(value, name)}")
