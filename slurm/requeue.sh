@@ -1,7 +1,8 @@
 # Sourced at the end of a batch script, on the host: a run that stopped with a checkpoint is put back into the queue.
-# Needs $code, the worker's exit code: 75 is such a run. An element that packs several runs instead leaves the file
-# $SEVAL_AGAIN; its own exit code says nothing of a single run, so what stands on them finds out by itself.
-if [ "$code" = 75 ] || [ -e "${SEVAL_AGAIN:-}" ]; then
+# Needs $code, the worker's exit code: 75 is such a run. A worker of the launcher instead leaves the file $SEVAL_AGAIN,
+# unless it gets nowhere. The exit code of several runs in one element says nothing of a single one, so what stands on
+# them finds out by itself.
+if [ -e "${SEVAL_AGAIN:-}" ] || { [ -z "${SEVAL_AGAIN:-}" ] && [ "$code" = 75 ]; }; then
   rm -f "${SEVAL_AGAIN:-}"
   state=
   for pause in 0 5 10 20 40; do # the controller may be restarting
