@@ -39,6 +39,7 @@ bench: $(VENV)/ready  ## side-by-side timings, as ratios
 	$(RUN)/python benchmarks/fits.py
 	$(RUN)/python benchmarks/augment.py
 	$(RUN)/python benchmarks/prepare.py
+	$(RUN)/python benchmarks/status.py
 
 lock: $(VENV)/ready  ## pin what the container installs
 	$(BIN)/pip install --quiet pip-tools
