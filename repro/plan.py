@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from repro.states import HELD, LIVE, State
 from repro.tables import Cell
 from seval.run import Run
 
@@ -64,3 +65,27 @@ def by_urgency(tasks: dict[str, Task]) -> list[Task]:
                 own = tasks[task.needs]
                 ahead[task.needs] = max(ahead[task.needs], own.steps - own.steps_done + ahead[task.run.id])
     return sorted(tasks.values(), key=lambda task: -ahead[task.run.id])
+
+
+def missing(tasks: Mapping[str, Task], found: Mapping[str, State], retry: Sequence[str]) -> tuple[dict, list[str]]:
+    """(the tasks to submit, why others are not): no live one, and one that failed only where `retry` names its way."""
+    chosen: dict[str, Task] = {}
+    left = []
+    for task in (task for level in levels(dict(tasks)) for task in level):
+        id, state, before = task.run.id, found[task.run.id], found.get(task.needs)
+        live = before is not None and before.kind in LIVE
+        if state.kind in LIVE:
+            continue
+        if state.kind in HELD and state.kind not in retry:
+            why = f"{state}; `--retry {state.kind}` submits it again, `python repro/status.py --failed` says more"
+        elif live and not (before.job and before.job.live):
+            why = f"it stands on {task.needs}, which runs outside SLURM now; submit it later"
+        elif before is not None and task.needs not in chosen and not live:
+            why = f"it stands on {task.needs}, which is not submitted"
+        elif retry and state.kind not in retry and task.needs not in chosen:
+            continue
+        else:
+            chosen[id] = task
+            continue
+        left.append(f"  {id}  {task.label}: {why}")
+    return chosen, left

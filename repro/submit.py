@@ -20,10 +20,10 @@ from repro.clusters import Debug, Local
 from repro.estimate import Costs
 from repro.jobs import SlurmError
 from repro.local import carry_out
-from repro.plan import Task, levels, plan
+from repro.plan import Task, levels, missing, plan
 from repro.selection import Selection, add_options, all_cells, ids, last_runs, select
 from repro.slurm import Cluster
-from repro.states import HELD, LIVE, State, counts, states
+from repro.states import LIVE, State, counts, states
 from seval.claim import RunBusy, claim
 from seval.config import ConfigError
 from seval.data.prepare import data_file
@@ -91,30 +91,6 @@ def each(tasks: Mapping[str, Task], found: Mapping[str, State]) -> list[str]:
     """A line a run."""
     return [f"  {task.run.id}  level {depth}  {found[task.run.id]!s:<16}  {task.label}"
             for depth, level in enumerate(levels(dict(tasks)), 1) for task in level]
-
-
-def missing(tasks: Mapping[str, Task], found: Mapping[str, State], retry: Sequence[str]) -> tuple[dict, list[str]]:
-    """(the tasks to submit, why others are not): no live one, and one that failed only where `retry` names its way."""
-    chosen: dict[str, Task] = {}
-    left = []
-    for task in (task for level in levels(dict(tasks)) for task in level):
-        id, state, before = task.run.id, found[task.run.id], found.get(task.needs)
-        live = before is not None and before.kind in LIVE
-        if state.kind in LIVE:
-            continue
-        if state.kind in HELD and state.kind not in retry:
-            why = f"{state}; `--retry {state.kind}` submits it again, `python repro/status.py --failed` says more"
-        elif live and not (before.job and before.job.live):
-            why = f"it stands on {task.needs}, which runs outside SLURM now; submit it later"
-        elif before is not None and task.needs not in chosen and not live:
-            why = f"it stands on {task.needs}, which is not submitted"
-        elif retry and state.kind not in retry and task.needs not in chosen:
-            continue
-        else:
-            chosen[id] = task
-            continue
-        left.append(f"  {id}  {task.label}: {why}")
-    return chosen, left
 
 
 def on_slurm(args: argparse.Namespace, asked: Selection) -> int:
