@@ -3,6 +3,6 @@
 set -eu
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1
-exec python -m pytest -p no:cacheprovider -k "not killed" tests/test_config.py tests/test_fits.py tests/test_losses.py \
-  tests/test_metrics.py tests/test_policy.py tests/test_refinement.py tests/test_run.py tests/test_seval.py \
-  tests/test_thresholds.py "$@"
+exec python -m pytest -p no:cacheprovider -k "not killed" tests/test_config.py tests/test_fits.py tests/test_image.py \
+  tests/test_losses.py tests/test_metrics.py tests/test_policy.py tests/test_refinement.py tests/test_run.py \
+  tests/test_seval.py tests/test_thresholds.py "$@"
