@@ -42,8 +42,7 @@ FROM code AS test
 USER 10001:10001
 RUN sh /opt/seval/image/smoke.sh
 
-FROM base AS final
-COPY --from=venv /opt/venv /opt/venv
+FROM venv AS final
 COPY --from=test /opt/seval /opt/seval
 # /data: prepared sets, those baked in unless a folder is mounted. /work: the working folder; runs/ and tables go there.
 RUN echo 'seval:x:10001:10001::/tmp:/usr/sbin/nologin' >> /etc/passwd && echo 'seval:x:10001:' >> /etc/group \
@@ -51,10 +50,11 @@ RUN echo 'seval:x:10001:10001::/tmp:/usr/sbin/nologin' >> /etc/passwd && echo 's
 ARG BASE_IMAGE
 ARG REVISION=
 ARG VERSION=unknown
-ARG SOURCE=https://arxiv.org/abs/2407.05370
-ENV SEVAL_REVISION=${REVISION} SEVAL_IMAGE=seval:${VERSION}
+ARG SOURCE=
+ENV SEVAL_REVISION=${REVISION} SEVAL_IMAGE=seval:${VERSION} \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 LABEL org.opencontainers.image.title="seval" \
-    org.opencontainers.image.description="Imbalanced semi-supervised learning by label refinement and threshold adjustment" \
+    org.opencontainers.image.description="Imbalanced semi-supervised learning (arXiv 2407.05370)" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}" \
     org.opencontainers.image.licenses="MIT" \

@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034,SC2154  # what it sets and reads is of the sourcing script
 # Sourced: APPTAINER, or the first there is that works; else false, and $why.
 find_apptainer() {
   for command in "${APPTAINER:-apptainer}" singularity; do

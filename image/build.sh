@@ -20,6 +20,9 @@ export SOURCE_DATE_EPOCH
 set -- --build-arg "VERSION=$(version)" --build-arg "REVISION=$(revision)" --build-arg "DATASETS=$DATASETS" \
   --build-arg "LOCK=$LOCK" --build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH" "$@"
 if [ -n "${BASE_IMAGE:-}" ]; then set -- --build-arg "BASE_IMAGE=$BASE_IMAGE" "$@"; fi
+case $(git config --get remote.origin.url || true) in
+https://*) SOURCE=${SOURCE:-$(git config --get remote.origin.url)} ;;
+esac
 if [ -n "${SOURCE:-}" ]; then set -- --build-arg "SOURCE=$SOURCE" "$@"; fi
 case $ENGINE in # all files and the image get the time of the commit
 podman) set -- --timestamp "$SOURCE_DATE_EPOCH" "$@" ;;

@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034,SC2154  # what it sets and reads is of the sourcing script
 # Sourced by test.sh and sif_test.sh, which define in_image: it runs its arguments as the image's, as an arbitrary user,
 # without network, on a read-only root, with the folder $out as the working folder.
 SETTINGS="SOLVER.MAX_ITER 120 PERIODS.EVAL 30 PERIODS.CHECKPOINT 60 RUNTIME.THREADS 1 RUNTIME.PROGRESS False"

@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034,SC2154  # what it sets and reads is of the sourcing script
 # Sourced: the container engine, ENGINE or the first there is that works, and what the image is called.
 find_engine() {
   for engine in ${ENGINE:-docker podman buildah}; do

@@ -17,8 +17,8 @@ chmod 1777 "$out/tmp"
 if [ "$(id -u)" = 0 ]; then user="--security uid:12345 --security gid:12345"; else user=; fi
 in_image() {
   case $1 in
-  python) verb=exec ;;
-  *) verb=run ;;
+  python) verb="exec" ;;
+  *) verb="run" ;;
   esac
   # shellcheck disable=SC2086  # words
   $APPTAINER $verb --containall $user --net --network none --bind "$out:/work" --pwd /work --bind "$out/tmp:/tmp" \
