@@ -7,22 +7,25 @@ cd "$(dirname "$0")/.."
 find_engine
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
-git archive HEAD | tar -x -C "$context"
-[ -z "$(git status --porcelain --untracked-files=no)" ] ||
-  echo "note: uncommitted changes are not in the image, which holds commit $(revision)" >&2
+if [ -e .git ]; then
+  git archive HEAD | tar -x -C "$context"
+  [ -z "$(git status --porcelain --untracked-files=no)" ] ||
+    echo "note: uncommitted changes are not in the image, which holds commit $(revision)" >&2
+else # an unpacked release; .dockerignore names what is taken
+  tar -c --exclude=./.venv --exclude=./runs --exclude='./data/raw' . | tar -x -C "$context"
+fi
 for name in ${DATASETS:=tiny}; do
   if [ -f "data/$name.h5" ]; then cp "data/$name.h5" "$context/data/"; fi
 done
 # A lock that is not committed can be used all the same.
 cp "${LOCK:=requirements.lock}" "$context/"
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date -r pyproject.toml +%s)}
 export SOURCE_DATE_EPOCH
 set -- --build-arg "VERSION=$(version)" --build-arg "REVISION=$(revision)" --build-arg "DATASETS=$DATASETS" \
   --build-arg "LOCK=$LOCK" --build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH" "$@"
 if [ -n "${BASE_IMAGE:-}" ]; then set -- --build-arg "BASE_IMAGE=$BASE_IMAGE" "$@"; fi
-case $(git config --get remote.origin.url || true) in
-https://*) SOURCE=${SOURCE:-$(git config --get remote.origin.url)} ;;
-esac
+origin=$(git config --get remote.origin.url || true)
+case $origin in https://*) SOURCE=${SOURCE:-$origin} ;; esac
 if [ -n "${SOURCE:-}" ]; then set -- --build-arg "SOURCE=$SOURCE" "$@"; fi
 case $ENGINE in # all files and the image get the time of the commit
 podman) set -- --timestamp "$SOURCE_DATE_EPOCH" "$@" ;;

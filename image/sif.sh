@@ -11,7 +11,7 @@ archive=$(mktemp -d "$PWD/.sif.XXXXXX")
 trap 'rm -rf "$archive"' EXIT
 case $ENGINE in podman) format="--format docker-archive" ;; esac
 # shellcheck disable=SC2086  # words
-$ENGINE save ${format:-} -o "$archive/seval.tar" "${IMAGE:-seval}:${TAG:-$(version)}"
+$ENGINE save ${format:-} -o "$archive/seval.tar" "${IMAGE:-seval}:${TAG:-latest}"
 $APPTAINER build --force --build-arg BOOTSTRAP=docker-archive --build-arg "BASE_IMAGE=$archive/seval.tar" "$@" \
   "${SIF:-seval.sif}" Apptainer.def
 ls -l "${SIF:-seval.sif}"
