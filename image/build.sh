@@ -15,16 +15,15 @@ else # an unpacked release; .dockerignore names what is taken
   tar -c --exclude=./.venv --exclude=./runs --exclude='./data/raw' . | tar -x -C "$context"
 fi
 for name in ${DATASETS:=tiny}; do
-  if [ -f "data/$name.h5" ]; then cp "data/$name.h5" "$context/data/"; fi
+  if [ -f "data/$name.h5" ] && [ ! -f "$context/data/$name.h5" ]; then cp "data/$name.h5" "$context/data/"; fi
 done
-# A lock that is not committed can be used all the same.
-cp "${LOCK:=requirements.lock}" "$context/"
+if [ ! -f "$context/${LOCK:=requirements.lock}" ]; then cp "$LOCK" "$context/"; fi # such as that of make lock-cpu
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date -r pyproject.toml +%s)}
 export SOURCE_DATE_EPOCH
 set -- --build-arg "VERSION=$(version)" --build-arg "REVISION=$(revision)" --build-arg "DATASETS=$DATASETS" \
   --build-arg "LOCK=$LOCK" --build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH" "$@"
 if [ -n "${BASE_IMAGE:-}" ]; then set -- --build-arg "BASE_IMAGE=$BASE_IMAGE" "$@"; fi
-origin=$(git config --get remote.origin.url || true)
+origin=$(git config --get remote.origin.url | sed 's#//[^/@]*@#//#') # without a password that may be in it
 case $origin in https://*) SOURCE=${SOURCE:-$origin} ;; esac
 if [ -n "${SOURCE:-}" ]; then set -- --build-arg "SOURCE=$SOURCE" "$@"; fi
 case $ENGINE in # all files and the image get the time of the commit
