@@ -69,8 +69,10 @@ sif:  ## an Apptainer image of that image
 sif-test:  ## use it likewise; skipped where there is no Apptainer
 	image/sif_test.sh
 
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 lock-cpu: $(VENV)/ready  ## requirements-cpu.lock: the same versions with PyTorch's CPU build, for Linux on x86_64
 	$(BIN)/pip install --quiet uv
-	UV_CUSTOM_COMPILE_COMMAND="make lock-cpu" $(BIN)/uv pip compile --quiet --torch-backend cpu \
-	  --python-platform x86_64-manylinux_2_28 --python-version 3.11 --generate-hashes --emit-index-url \
-	  --extra report --extra test --constraint requirements.lock --output-file requirements-cpu.lock pyproject.toml
+	UV_CUSTOM_COMPILE_COMMAND="make lock-cpu" $(BIN)/uv pip compile --quiet --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --extra-index-url $(TORCH_INDEX) --index-strategy unsafe-best-match \
+	  --emit-index-url --generate-hashes --extra report --extra test --constraint requirements.lock \
+	  --output-file requirements-cpu.lock pyproject.toml
