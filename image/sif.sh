@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . image/apptainer.sh
 find_apptainer || { echo "error: $why" >&2 && exit 2; }
 find_engine
-archive=$(mktemp -d "$PWD/.sif.XXXXXX")
+archive=$(mktemp -d .sif.XXXXXX)  # relative: the SIF keeps its name
 trap 'rm -rf "$archive"' EXIT
 image=${IMAGE:-seval}:${TAG:-latest}
 case $ENGINE in
