@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -21,8 +22,9 @@ KEY VALUE pairs override the configuration file; seval/defaults.py has every key
   python main.py --list-methods
 
 A run that is done prints its record, one that was interrupted goes on from its checkpoint.
+SIGTERM, SIGUSR2 and Ctrl-C stop it after the step at hand, with a checkpoint; a second Ctrl-C at once, without one.
 Exit code: 0 done, 2 bad input or a file that cannot be written, 3 training failed, 4 another process trains this run,
-130 interrupted.
+75 stopped by SIGTERM or SIGUSR2 with a checkpoint, and 130 by Ctrl-C: the same command goes on from there.
 """
 
 
@@ -30,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, run, report; errors are one line on stderr."""
     args = _parse(argv)
     from seval.config import load  # the packages below take seconds to import; --help should not
-    from seval.run import MissingPrerequisite, Run, RunBusy
+    from seval.run import Interrupted, MissingPrerequisite, Run, RunBusy
+    from seval.signals import listening
     from seval.train import TrainingError
 
     try:
@@ -46,8 +49,9 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(
                 f"nothing to resume: run {run.id} has no checkpoint in {run.folder}; leave --resume out to start it"
             )
-        for each in run.chain() if args.with_prerequisites else [run]:
-            done = each.execute()
+        with listening() as stop:
+            for each in run.chain() if args.with_prerequisites else [run]:
+                done = each.execute(stop)
         return _print_record(run, done, args.json)
     except MissingPrerequisite as error:
         return _fail(
@@ -64,6 +68,9 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(2, f"{error}; mend that, and the same command goes on from what is there")
     except TrainingError as error:
         return _fail(3, str(error))
+    except Interrupted as error:
+        print(f"{stop.signal.name}: {error}; the same command goes on from there", file=sys.stderr)
+        return 130 if stop.signal == signal.SIGINT else 75
     except KeyboardInterrupt:
         return _fail(130, "interrupted; the same command goes on from the last checkpoint")
 

@@ -12,7 +12,9 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
 
-from repro import tables
+from repro import hyperparameters, tables
+from repro.class_cases import CASES
+from repro.footnotes import Footnotes, superscripts
 from repro.tables import CHOICES, Cell, Table, mean_std
 from seval.record import replace
 
@@ -21,6 +23,7 @@ examples:
   python repro/aggregate.py --table demo                      writes paper_tables/demo.md, .csv and .tex
   python repro/aggregate.py --table demo --protocol mean20    another reading of the same records; retrains nothing
   python repro/aggregate.py --table demo --strict             exit code 1 while runs are missing
+  python repro/aggregate.py --table 2                         table 2 of the paper: short for table2
 """
 PROTOCOLS = {
     "last": "the last evaluation",
@@ -37,8 +40,10 @@ METRICS = {
     "medium": "Recall of the medium-shot classes",
     "few": "Recall of the few-shot classes",
 }
+METRICS |= dict.fromkeys(CASES, "Number of classes")
 SPLITS = {"test": "the test images", "valid": "the validation images"}
-SIGNS = {"±": r"$\pm$", "—": "---", "−": "$-$", "γ": r"$\gamma$", "η": r"$\eta$", "π": r"$\pi$", "τ": r"$\tau$"}
+SIGNS = {"±": r"$\pm$", "—": "---", "−": "$-$", "γ": r"$\gamma$", "η": r"$\eta$", "π": r"$\pi$", "τ": r"$\tau$",
+         "≠": r"$\neq$"}
 NETWORKS = {"ema": "the averaged network", "raw": "the network without averaging"}
 
 
@@ -52,27 +57,38 @@ def number(values: Sequence[float], wanted: int) -> str:
 
 
 def grid(table: Table, cells: Sequence[Cell]) -> list[list[str]]:
-    """The header, then the rows, as text; a column with reported numbers is followed by them and by the difference."""
-    compared = {cell.column for cell in cells if cell.reported}
-    header, rows = ["Method"], {row: [row] for row in table.rows}
+    """The header, then the rows, as text; a column with reported numbers is followed by them and by the difference.
+
+    Where the table is of settings, by the reported ones only. Names and numbers carry the marks of what they assume.
+    """
+    notes, compared = Footnotes(table), {cell.column for cell in cells if cell.reported}
+    beside = {"results": ["reported", "ours − reported"], "settings": ["reported"]}[table.kind]
+    write = {"results": result, "settings": lambda cell: hyperparameters.texts(table, cell)}[table.kind]
+    header, rows = [notes.marked("Method" if table.kind == "results" else "Setting")], {}
     for column in table.columns:
-        header += [column, "reported", "ours − reported"] if column in compared else [column]
+        header += [notes.marked(column, column=column), *(beside if column in compared else [])]
     for cell in cells:
-        values = list(cell.values().values())
-        texts = [number(values, len(cell.runs)) if cell.runs else ""]
-        if cell.column in compared:
-            mean, std = cell.reported or (None, None)
-            texts.append("" if mean is None else f"{mean} ± {std}" if std is not None else f"{mean}")
-            texts.append(f"{mean_std(values)[0] - mean:+.2f}".replace("-", "−") if values and mean is not None else "")
-        rows[cell.row] += texts
+        first, *others = write(cell)
+        row = rows.setdefault(cell.row, [notes.marked(cell.row, cell.row)])
+        row += [notes.marked(first, cell.row, cell.column), *(others if cell.column in compared else [])]
     return [header, *rows.values()]
+
+
+def result(cell: Cell) -> list[str]:
+    """The mean of its runs, the reported one and the difference."""
+    values = list(cell.values().values())
+    mean, std = cell.reported or (None, None)
+    return [number(values, len(cell.runs)) if cell.runs else "",
+            "" if mean is None else f"{mean} ± {std:.2f}" if std is not None else f"{mean}",
+            f"{mean_std(values)[0] - mean:+.2f}".replace("-", "−") if values and mean is not None else ""]
 
 
 def markdown(table: Table, cells: Sequence[Cell]) -> str:
     """The whole page: title, note, table, and what one has to know to read it."""
     header, *rows = ([text.replace("|", "\\|") for text in line] for line in grid(table, cells))
     body = tabulate(rows, header, "pipe", disable_numparse=True, colalign=_align(header))
-    return "\n\n".join(filter(None, [f"# {table.title}", table.note, body, *footer(table, cells)])) + "\n"
+    below = footer(table, cells) if table.kind == "results" else [_writes(table)]
+    return "\n\n".join(filter(None, [f"# {table.title}", table.note, body, *below, Footnotes(table).markdown()])) + "\n"
 
 
 def _align(header: Sequence[str]) -> tuple[str, ...]:
@@ -82,7 +98,8 @@ def _align(header: Sequence[str]) -> tuple[str, ...]:
 def footer(table: Table, cells: Sequence[Cell]) -> list[str]:
     """What was read, over how many seeds, where it departs from that, from which code and at what cost."""
     base = table.common | table.forced
-    lines = [f"{METRICS[base['metric']]} on {SPLITS[base['split']]} in percent, by {NETWORKS[base['network']]}; "
+    unit = "" if base["metric"] in CASES else " in percent"
+    lines = [f"{METRICS[base['metric']]} on {SPLITS[base['split']]}{unit}, by {NETWORKS[base['network']]}; "
              f"of each run {PROTOCOLS[base['protocol']]} (`{base['protocol']}`). "
              f"Mean ± population standard deviation over {_seeds(cells)}; [n/m]: n of m seeds so far; —: none yet."]
     levels = [(f"Row {name}", level) for name, level in table.rows.items()]
@@ -98,9 +115,12 @@ def footer(table: Table, cells: Sequence[Cell]) -> list[str]:
     devices = sorted({record.get("provenance", {}).get("device", "unknown device") for record in records.values()})
     lines.append(f"{len(records)} runs with their prerequisites, {_duration(records.values())} of computing on "
                  f"{', '.join(devices) or 'no device yet'}; code: {_code(records.values())}.")
-    lines.append(f"`python repro/submit.py --table {table.name}` does the runs, `python repro/aggregate.py --table "
-                 f"{table.name}` writes this.")
+    lines.append(f"`python repro/submit.py --table {table.name}` does the runs, {_writes(table)}")
     return lines
+
+
+def _writes(table: Table) -> str:
+    return f"`python repro/aggregate.py --table {table.name}` writes this."
 
 
 def _seeds(cells: Iterable[Cell]) -> str:
@@ -126,35 +146,39 @@ def _code(records: Iterable[dict]) -> str:
 
 
 def latex(table: Table, cells: Sequence[Cell]) -> str:
-    """A booktabs tabular."""
+    """A booktabs tabular, and what it assumes below it."""
     header, *rows = grid(table, cells)
-    text = tabulate(rows, header, "latex_booktabs", disable_numparse=True, colalign=_align(header))
+    text = superscripts(tabulate(rows, header, "latex_booktabs", disable_numparse=True, colalign=_align(header)))
+    text = f"% {' '.join(table.title.split())}\n{text}\n{Footnotes(table).latex()}"
     for sign, command in SIGNS.items():
         text = text.replace(sign, command)
-    return f"% {' '.join(table.title.split())}\n{text}\n"
+    return text
 
 
-def comma_separated(cells: Iterable[Cell]) -> str:
+def comma_separated(table: Table, cells: Iterable[Cell]) -> str:
     """One line a cell, in percent; values and ids are in the order of the seeds they are there for."""
-    text = io.StringIO()
+    text, notes = io.StringIO(), Footnotes(table)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "column", "mean", "std", "n", "seeds_wanted", "seeds", "values", "ids", *CHOICES,
-                     "reported_mean", "reported_std"])
+                     "reported_mean", "reported_std", "assumed"])
     for cell in cells:
         values = cell.values()
         mean, std = (f"{number:.4f}" for number in mean_std(values.values())) if values else ("", "")
+        if table.kind == "settings":
+            mean = hyperparameters.texts(table, cell)[0]
         reported = ["" if number is None else number for number in cell.reported or (None, None)]
         writer.writerow([cell.row, cell.column, mean, std, len(values), len(cell.runs), " ".join(map(str, values)),
                          " ".join(f"{value:.4f}" for value in values.values()),
                          " ".join(cell.runs[seed].id for seed in values),
-                         *(cell.path or [""] * len(CHOICES)), *reported])
+                         *(cell.path or [""] * len(CHOICES)), *reported, notes.reasons(cell.row, cell.column)])
     return text.getvalue()
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `ConfigError` where it is wrong."""
     parser = tables.Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="name of a file in paper_tables/, or a path ending in .yaml")
+    parser.add_argument("--table", required=True, help="name of a file in paper_tables/ (2 is short for table2), "
+                        "or a path ending in .yaml")
     parser.add_argument("--output-dir", default="runs", help="folder of the runs' folders (default: runs)")
     parser.add_argument("--protocol", choices=CHOICES["protocol"], help="read this protocol instead of the table's")
     parser.add_argument("--out", default=tables.TABLES, type=Path, help="folder to write to (default: paper_tables)")
@@ -170,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cells = list(table.cells(["OUTPUT_DIR", args.output_dir]))
         page = markdown(table, cells)
         args.out.mkdir(parents=True, exist_ok=True)
-        for suffix, text in ((".md", page), (".csv", comma_separated(cells)), (".tex", latex(table, cells))):
+        for suffix, text in ((".md", page), (".csv", comma_separated(table, cells)), (".tex", latex(table, cells))):
             replace(args.out / f"{table.name}{suffix}", text.encode())
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

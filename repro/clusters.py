@@ -17,8 +17,9 @@ from submitit.core.utils import environment_variables
 
 from repro.plan import Task
 from repro.tables import ROOT
+from repro.worker import attempt, explained
 from seval.config import defaults, flatten, load
-from seval.run import Run, RunBusy
+from seval.run import Run
 
 
 def words(run: Run, **runtime: object) -> list[object]:
@@ -29,15 +30,10 @@ def words(run: Run, **runtime: object) -> list[object]:
 
 
 def work(settings: Sequence[object]) -> None:
-    """Do one run; where another process is at it, wait for that one."""
+    """Do one run."""
     run = Run(load((), settings))
-    while True:
-        try:
-            run.execute()
-            return
-        except RunBusy as busy:  # its record will be as good as ours
-            print(f"{busy}; waiting for it", flush=True)
-            time.sleep(2)
+    with explained(run.folder):
+        attempt(run)
 
 
 def work_under(lock: str, devices: str | None, settings: Sequence[object]) -> None:

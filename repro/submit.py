@@ -2,176 +2,205 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
-import submitit
 import torch
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
 
-from repro import tables
+from repro import sites, tables
+from repro.arrays import Array
 from repro.clusters import Debug, Local
-from repro.plan import Task, by_urgency, levels, plan
+from repro.estimate import Costs
+from repro.jobs import SlurmError
+from repro.local import carry_out
+from repro.plan import Task, levels, plan
+from repro.selection import Selection, add_options, all_cells, ids, last_runs, select
+from repro.slurm import Cluster
+from repro.states import HELD, LIVE, State, counts, states
+from seval.claim import RunBusy, claim
+from seval.config import ConfigError
+from seval.data.prepare import data_file
 
 EXAMPLES = """\
 examples:
-  python repro/submit.py --table demo                       everything the table lacks, on all cores
-  python repro/submit.py --table demo --dry-run             what that would be
-  python repro/submit.py --table demo --rows SEVAL --seeds 0
-  python repro/submit.py --table demo --cluster debug       one run after another, in this process
-A second call goes on where the first ended. Then: python repro/aggregate.py --table demo
+  python repro/submit.py --table 2 --dry-run                what is missing, in how many jobs, for how many GPU-hours
+  python repro/submit.py --table 2                          on a cluster: job arrays; elsewhere: all cores or GPUs here
+  python repro/submit.py --all                              every table of the paper; runs they share are done once
+  python repro/submit.py --table 2 --rows "w/ SEVAL" --columns "C10 500" --seeds 79
+  python repro/submit.py --config configs/cifar10/fixmatch_seval_load.yaml DATASET.CIFAR10.NUM_LABELED_HEAD 500
+  python repro/submit.py --table 2 --retry oom              once more with twice the memory
+  python repro/submit.py --table 2 --cancel                 end what it has in the queue
+A second call, at any time, submits only what is missing. Then: python repro/status.py, python repro/aggregate.py
 """
-
-
-def carry_out(tasks: dict[str, Task], cluster: Debug | Local) -> dict[str, str]:
-    """Do all tasks, whatever becomes of the others; returns by id why one was not done."""
-    waiting, failed, free = by_urgency(tasks), {}, list(range(cluster.jobs))
-    running: dict[int, tuple[Task, submitit.Job | SimpleNamespace]] = {}
-    with Overview(tasks) as overview:
-        while waiting or running:
-            for task in [task for task in waiting if task.needs in failed]:
-                waiting.remove(task)
-                failed[task.run.id] = f"not started, it stands on {task.needs}"
-                overview.failure(task, failed[task.run.id])
-            unmet = {task.run.id for task in waiting} | {task.run.id for task, _ in running.values()} | set(failed)
-            ready = [task for task in waiting if task.needs not in unmet]
-            while ready and free:
-                task, slot = ready.pop(0), free.pop(0)
-                waiting.remove(task)
-                running[slot] = task, cluster.start(task, slot)
-            for slot in [slot for slot, (_, job) in running.items() if job.done()]:
-                task, job = running.pop(slot)
-                free.append(slot)
-                if task.run.record() is None:
-                    failed[task.run.id] = f"{last_words(job.paths.stderr)} (log: {job.paths.stderr})"
-                    overview.failure(task, failed[task.run.id])
-                else:
-                    overview.success(task)
-            overview.update(task for task, _ in running.values())
-            if running:
-                time.sleep(0.2)
-    return failed
-
-
-class Overview:
-    """One bar over the steps of all tasks, and a line for each that has ended."""
-
-    def __init__(self, tasks: dict[str, Task]) -> None:
-        self.tasks, self.failed, self.drawn = tasks, 0, 0.0
-        self.steps = {name: task.steps_done for name, task in tasks.items()}
-        self.ended: set[str] = set()
-        self.bar = tqdm(total=sum(task.steps for task in tasks.values()), initial=int(sum(self.steps.values())),
-                        unit=" steps", unit_scale=True, smoothing=0, dynamic_ncols=True)
-
-    def __enter__(self) -> Overview:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.update([], now=True)
-        self.bar.close()
-
-    def update(self, running: Iterable[Task], now: bool = False) -> None:
-        if not now and time.monotonic() < self.drawn + (1 if sys.stderr.isatty() else 30):
-            return
-        running = list(running)
-        self.drawn = time.monotonic()
-        self.steps |= {task.run.id: task.steps_done for task in running}
-        self.bar.n = int(sum(self.steps.values()))
-        self.bar.set_postfix_str(f"{len(self.ended) - self.failed}/{len(self.tasks)} runs done, {len(running)} running"
-                                 + (f", {self.failed} failed" if self.failed else ""))
-
-    def success(self, task: Task) -> None:
-        self.ended.add(task.run.id)
-        self.steps[task.run.id] = task.steps
-        record = task.run.record()
-        accuracy = record["results"]["test"]["ema"]["none"]["top1"][task.protocol]
-        self._say(task, f"{record['seconds']:.0f} s, "
-                  + ("no test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f} %"))
-
-    def failure(self, task: Task, reason: str) -> None:
-        self.ended.add(task.run.id)
-        self.failed += 1
-        self._say(task, f"FAILED, {reason}")
-
-    def _say(self, task: Task, text: str) -> None:
-        self.bar.write(f"{task.run.id}  {task.label}: {text}")
-        sys.stdout.flush()
-
-
-def last_words(log: Path) -> str:
-    """The error at the end of a job's log."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    starts = [i for i, line in enumerate(lines) if line.startswith("Traceback ")]
-    for line in lines[starts[-1] + 1:] if starts else ():
-        if line.strip() and not line.startswith(" "):
-            return line
-    return "it ended without a message; was it killed for memory?"
-
-
-def describe(table: tables.Table, cells: Sequence[tables.Cell], tasks: dict[str, Task], where: str, every: bool) -> str:
-    """The plan in three lines, and with `every` one more a run."""
-    runs = {run.id for cell in cells for last in cell.runs.values() for run in last.chain()}
-    begun = {name for name, task in tasks.items() if task.run.progress() is not None}
-    order = levels(tasks)
-    lines = [f"table {table.name}: {len(cells)} cells ({len(table.rows)} x {len(table.columns)}), "
-             f"{sum(len(cell.runs) for cell in cells)} numbers off {len(runs)} runs",
-             f"runs: {len(runs) - len(tasks)} done, {len(begun)} resumable, {len(tasks) - len(begun)} new"]
-    if tasks:
-        lines.append(f"levels: {', then '.join(str(len(level)) for level in order)}; {where}")
-    if every:
-        lines += [f"  {task.run.id}  level {depth}  {'resumable' if task.run.id in begun else 'new':<9}  {task.label}"
-                  for depth, level in enumerate(order, 1) for task in level]
-    return "\n".join(lines)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `ConfigError` where it is wrong."""
     parser = tables.Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="name of a file in paper_tables/, or a path ending in .yaml")
-    parser.add_argument("--cluster", choices=("local", "debug"), default="local",
-                        help="local: processes on this machine; debug: one run after another, in this process")
-    parser.add_argument("--jobs", type=int, default=0, help="runs at once; default: one per GPU, else per core")
-    parser.add_argument("--rows", nargs="+", default=(), help="only these rows")
-    parser.add_argument("--columns", nargs="+", default=(), help="only these columns")
-    parser.add_argument("--seeds", nargs="+", type=int, default=(), help="these seeds instead of the table's")
-    parser.add_argument("--output-dir", default="runs", help="folder of the runs' folders (default: runs)")
+    add_options(parser)
+    parser.add_argument("--cluster", choices=("slurm", "local", "debug"), help="slurm: job arrays; local: processes "
+                        "on this machine; debug: one run after another, in this process (default: slurm if it is here)")
+    parser.add_argument("--jobs", type=int, default=0, help="local: runs at once; default: one per GPU, else per core")
+    parser.add_argument("--site", metavar="FILE", help="slurm: facts about the site (default: slurm/cluster.yaml)")
+    parser.add_argument("--array-parallelism", type=int, default=0, metavar="N",
+                        help="slurm: elements of an array at once")
+    parser.add_argument("--retry", nargs="+", choices=("oom", "crashed", "timeout"), default=(),
+                        help="slurm: only runs that ended so, and what stands on them; oom with twice the memory, "
+                        "timeout with twice the time")
+    parser.add_argument("--cancel", action="store_true", help="slurm: end what these tables have in the queue")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     args = parser.parse_args(argv)
-    if args.jobs < 0:
-        parser.error(f"--jobs must be positive, but is {args.jobs}")
+    args.cluster = args.cluster or ("slurm" if shutil.which("sbatch") else "local")
+    if args.jobs < 0 or args.array_parallelism < 0:
+        parser.error(f"--jobs and --array-parallelism must be positive, but are {args.jobs}, {args.array_parallelism}")
+    if args.cluster != "slurm" and (args.retry or args.cancel):
+        parser.error(f"--retry and --cancel are for --cluster slurm; on this machine ({args.cluster}) a second call "
+                     "tries again what failed, and Ctrl-C ends it")
     return args
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def describe(asked: Selection, tasks: Mapping[str, Task], found: Mapping[str, State],
+             site: sites.Site) -> list[str]:
+    """The plan: what is asked for, what has become of it, what is left to do and at what cost."""
+    lines, own = [], {name: ids(cells) for name, cells in asked.items()}
+    for name, cells in ((name, cells) for name, cells in asked.items() if own[name]):
+        others = own[name] & set().union(*(runs for other, runs in own.items() if other != name))
+        numbers = [len(cell.runs) for cell in cells if cell.runs]
+        lines.append(f"{name}: {len(numbers)} cells, {sum(numbers)} numbers off {len(own[name])} runs"
+                     + (f", {len(others)} shared with the other tables here" if others else ""))
+    if len(asked) > 1:
+        lines.append(f"in all: {sum(bool(cell.runs) for cell in all_cells(asked))} cells")
+    lines.append(f"runs: {len(found)}: {counts(found)}")
+    if tasks:
+        order = levels(dict(tasks))
+        costs = Costs({each.id: each for last in last_runs(asked) for each in last.chain()}.values(), site)
+        hours = costs.hours(task.run for task in tasks.values())
+        lines.append(f"to do: {len(tasks)} runs in {len(order)} level{'s' * (len(order) > 1)}: "
+                     f"{', then '.join(str(len(level)) for level in order)}; {hours}")
+    return lines
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """0: nothing is missing any more; 1: some runs failed; 2: bad input; 130: interrupted."""
-    try:
-        args = parse(argv)
-        table = tables.find(args.table).forcing(args.rows, args.columns, seeds=list(args.seeds))
-        cells = list(table.cells(["OUTPUT_DIR", args.output_dir]))
-        tasks = plan(cells)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    gpus = torch.cuda.device_count() if any(task.run.cfg.GPU_ID >= 0 for task in tasks.values()) else 0
-    logs = Path(args.output_dir) / "submitit"
-    cluster = Debug(logs) if args.cluster == "debug" else Local(logs, args.jobs, gpus)
-    print(describe(table, cells, tasks, str(cluster), args.dry_run), flush=True)
+def each(tasks: Mapping[str, Task], found: Mapping[str, State]) -> list[str]:
+    """A line a run."""
+    return [f"  {task.run.id}  level {depth}  {found[task.run.id]!s:<16}  {task.label}"
+            for depth, level in enumerate(levels(dict(tasks)), 1) for task in level]
+
+
+def missing(tasks: Mapping[str, Task], found: Mapping[str, State], retry: Sequence[str]) -> tuple[dict, list[str]]:
+    """(the tasks to submit, why others are not): no live one, and one that failed only where `retry` names its way."""
+    chosen: dict[str, Task] = {}
+    left = []
+    for task in (task for level in levels(dict(tasks)) for task in level):
+        id, state, before = task.run.id, found[task.run.id], found.get(task.needs)
+        live = before is not None and before.kind in LIVE
+        if state.kind in LIVE:
+            continue
+        if state.kind in HELD and state.kind not in retry:
+            why = f"{state}; `--retry {state.kind}` submits it again, `python repro/status.py --failed` says more"
+        elif live and not (before.job and before.job.live):
+            why = f"it stands on {task.needs}, which runs outside SLURM now; submit it later"
+        elif before is not None and task.needs not in chosen and not live:
+            why = f"it stands on {task.needs}, which is not submitted"
+        elif retry and state.kind not in retry and task.needs not in chosen:
+            continue
+        else:
+            chosen[id] = task
+            continue
+        left.append(f"  {id}  {task.label}: {why}")
+    return chosen, left
+
+
+def on_slurm(args: argparse.Namespace, asked: Selection) -> int:
+    """Submit, or with --cancel end, or with --dry-run only tell. Raises `SlurmError`, `RunBusy`."""
+    site = sites.Site.read(sites.find(args.site))
+    cluster = Cluster(site, Path(args.output_dir) / "slurm", args.array_parallelism)
+    runs = last_runs(asked)
+    if args.cancel:
+        return _cancel(cluster, states(runs, cluster.folder, cluster.slurm), args.dry_run)
+    if args.dry_run:
+        return _submit(args, asked, runs, cluster)
+    with claim(cluster.folder, "submit", wait=300):  # whoever comes second sees what the first one has submitted
+        return _submit(args, asked, runs, cluster)
+
+
+def _submit(args: argparse.Namespace, asked: Selection, runs: Sequence, cluster: Cluster) -> int:
+    found = states(runs, cluster.folder, cluster.slurm)
+    tasks, left = missing(plan(all_cells(asked)), found, args.retry)
+    print(*describe(asked, tasks, found, cluster.site), sep="\n")
+    if left:
+        print(f"left alone: {len(left)}", *left, sep="\n")
     if not tasks:
-        print(f"nothing to do; python repro/aggregate.py --table {args.table} prints the table")
+        print("nothing to submit; " + ("python repro/status.py follows it" if any(state.kind in LIVE for state in
+              found.values()) else "python repro/aggregate.py prints the table"))
+        return 0
+    _check_data(tasks, args.dry_run or bool(cluster.site.slurm_python))
+    planned = cluster.plan(tasks, found, args.retry)
+    if args.dry_run:
+        print(*(_about(array) for array in planned), *each(tasks, found), sep="\n")
+        return 0
+    print("submitting:", flush=True)
+    for array, job in cluster.submit(planned):
+        print(f"  job {job}: {_about(array).strip()}", flush=True)
+    print("python repro/status.py shows how far they are; the same command submits what is missing then")
+    return 0
+
+
+def _check_data(tasks: Mapping[str, Task], only_told: bool) -> None:
+    """Hundreds of jobs that fail for want of one file are prevented here; an image may have what the host has not."""
+    asked = {task.run.cfg.DATASET.NAME: task.run.cfg.DATASET.ROOT for task in tasks.values()}
+    absent = {name: file for name, root in asked.items() if not (file := data_file(name, root)).is_file()}
+    if absent:
+        words = (f"there is no {', '.join(map(str, absent.values()))}; `python repro/prepare.py {next(iter(absent))}` "
+                 "makes it, SEVAL_DATA says where else it is")
+        if not only_told:
+            raise ConfigError(words)
+        print(f"note: {words}")
+
+
+def _about(array: Array) -> str:
+    needed, count = array.resources, len(array.elements)
+    names = sorted({task.run.cfg.DATASET.NAME for task in array.tasks})
+    share = f", {needed.runs_per_gpu} runs on a GPU" if needed.runs_per_gpu > 1 else ""
+    after = ", each after its element of the level before" if array.after else \
+        f", after job {array.after_job}" if array.after_job else ""
+    return (f"  level {array.level}: {count} element{'s' * (count > 1)} of {', '.join(names)} ({needed.minutes} min, "
+            f"{needed.memory_gb * needed.runs_per_gpu:g} GB, {needed.cpus} cpus{share}){after}")
+
+
+def _cancel(cluster: Cluster, found: Mapping[str, State], dry_run: bool) -> int:
+    live = {state.job.id for state in found.values() if state.job and state.job.live}
+    if dry_run or not live:
+        print(f"{len(live)} jobs would be ended" if live else "nothing of it is in the queue")
+        return 0
+    jobs, others = cluster.cancel(found)
+    print(f"{len(jobs)} jobs ended; their runs keep their checkpoints")
+    if others:
+        print("with them, as they shared a GPU:", *others, sep="\n  ")
+    return 0
+
+
+def on_this_machine(args: argparse.Namespace, asked: Selection, again: str) -> int:
+    """Everything missing, at once or one after another; returns the exit code."""
+    runs = last_runs(asked)
+    tasks, folder = plan(all_cells(asked)), Path(args.output_dir)
+    found = states(runs, folder / "slurm", None)
+    gpus = torch.cuda.device_count() if any(task.run.cfg.GPU_ID >= 0 for task in tasks.values()) else 0
+    logs = folder / "submitit"
+    cluster = Debug(logs) if args.cluster == "debug" else Local(logs, args.jobs, gpus)
+    print(*describe(asked, tasks, found, sites.Site.read(sites.find(args.site))), str(cluster), sep="\n", flush=True)
+    if not tasks:
+        print("nothing to do; python repro/aggregate.py prints the table")
+    if args.dry_run and tasks:
+        print(*each(tasks, found), sep="\n")
     if not tasks or args.dry_run:
         return 0
-    again = shlex.join(["python", "repro/submit.py", *(sys.argv[1:] if argv is None else argv)])
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with cluster:
@@ -189,6 +218,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{len(failed)} of {len(tasks)} runs are missing:", *(f"  {tasks[name].label} ({name}): {reason}"
               for name, reason in failed.items()), f"to try again:\n  {again}", sep="\n", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0: nothing is missing any more, or it is in the queue; 1: some runs failed; 2: bad input; 130: interrupted."""
+    again = shlex.join(["python", "repro/submit.py", *(sys.argv[1:] if argv is None else argv)])
+    try:
+        args = parse(argv)
+        asked = select(args)
+        return on_slurm(args, asked) if args.cluster == "slurm" else on_this_machine(args, asked, again)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except RunBusy as error:
+        print(f"error: {error}; wait for it, then submit what is missing", file=sys.stderr)
+        return 1
+    except (SlurmError, OSError) as error:
+        print(f"error: {error}. What is in the queue stays there, and nothing is submitted twice: once that is mended, "
+              f"the same command goes on\n  {again}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; what is in the queue stays there. The same command goes on:\n  {again}", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

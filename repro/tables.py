@@ -7,9 +7,11 @@ cell take the same keys; the later one wins, and what each `set`s adds up:
     set               KEY VALUE pairs laid over it: [DATASET.TINY.NUM_LABELED_HEAD, 500]
     seeds             one run each
     metric, protocol, network, offset, split    which number of the record is read
+    assumed         text, or a list of texts: what the paper leaves open here, what is done, and why; for the reader
 
 `cells: {column: {...}}` inside a row is for a single cell (`null`: not part of the table). `reported: {row: {column:
-[mean, std]}}` holds numbers to compare with, in percent. Rows of one configuration are read off the same runs.
+[mean, std]}}` holds numbers to compare with, in percent. Rows of one configuration are read off the same runs. A table
+of `kind: settings` has no runs: it shows what its configurations say, as repro/hyperparameters.py reads them.
 """
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from typing import NoReturn
 import numpy as np
 import yaml
 
-from seval.config import ConfigError, load
+from repro.class_cases import CASES, count
+from seval.config import ConfigError, Node, load
 from seval.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,11 +36,13 @@ CHOICES = {
     "split": ("test", "valid"),
     "network": ("ema", "raw"),
     "offset": ("none", "logit_adjusted", "seval", "seval_smoothed"),
-    "metric": ("top1", "balanced_accuracy", "geometric_mean", "many", "medium", "few"),
+    "metric": ("top1", "balanced_accuracy", "geometric_mean", "many", "medium", "few", *CASES),
     "protocol": ("median20", "mean20", "last", "best_on_valid", "best_on_test"),
 }
-_LEVEL = (*CHOICES, "config", "folder", "set", "seeds")
-_TABLE = ("title", "note", "columns", "rows", "reported", *_LEVEL)
+KINDS = ("results", "settings")
+_MERGED = (*CHOICES, "config", "folder", "set", "seeds")
+_LEVEL = (*_MERGED, "assumed")
+_TABLE = ("kind", "title", "note", "columns", "rows", "reported", *_LEVEL)
 
 
 @dataclass(frozen=True)
@@ -51,21 +56,24 @@ class Cell:
     reported: tuple[float, float | None] | None = None
 
     def values(self) -> dict[int, float]:
-        """Percent by seed, of those runs that have been recorded."""
+        """By seed, percent or a number of classes, of those runs that have been recorded."""
         values = {}
         for seed, run in self.runs.items():
             if (record := run.record()) is not None and (value := self._look_up(record)) is not None:
-                values[seed] = 100 * value
+                values[seed] = value
         return values
 
     def _look_up(self, record: dict) -> float | None:
+        reading = dict(zip(CHOICES, self.path, strict=True))
+        if reading["metric"] in CASES:
+            return count(record, reading)
         node = record["results"]
         for key in self.path:
             if key not in node:
                 raise ConfigError(f"row {self.row!r} reads {'/'.join(self.path)}, but run {record['id']} recorded no "
                                   f"{key!r} there, only {', '.join(node)}")
             node = node[key]
-        return node
+        return None if node is None else 100 * node
 
 
 def mean_std(values: Iterable[float]) -> tuple[float, float]:
@@ -85,6 +93,7 @@ class Table:
     columns: dict[str, dict]
     rows: dict[str, dict]
     reported: dict[str, dict[str, tuple[float, float | None]]]
+    kind: str = "results"
     forced: dict = field(default_factory=dict)
 
     @classmethod
@@ -96,15 +105,17 @@ class Table:
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
         content = _mapping(content, str(path))
-        _known(content, _TABLE, f"key in {path}")
+        known(content, _TABLE, f"key in {path}")
+        known([content.get("kind", "results")], KINDS, f"kind in {path}")
         columns, rows = ({name: _mapping(level, f"{name} in {path}") for name, level
                           in _mapping(content.get(part), f"{part} in {path}").items()} for part in ("columns", "rows"))
         if not columns or not rows:
             raise ConfigError(f"{path} must have rows and columns")
-        common = {key: content[key] for key in _LEVEL if key in content}
         standard = {key: choices[0] for key, choices in CHOICES.items()} | {"seeds": [0, 1, 2]}
+        common = standard | {key: content[key] for key in _LEVEL if key in content}
         table = cls(path.stem, str(content.get("title", path.stem)), str(content.get("note", "")).strip(),
-                    standard | common, columns, rows, _reported(content.get("reported"), rows, columns, path))
+                    common, columns, rows, _reported(content.get("reported"), rows, columns, path),
+                    content.get("kind", "results"))
         _check(table.common, str(path))
         for name, level in columns.items():
             _check(level, f"column {name!r} of {path}")
@@ -114,8 +125,8 @@ class Table:
 
     def forcing(self, rows: Sequence[str] = (), columns: Sequence[str] = (), **settings: object) -> Table:
         """The same table with some of its rows and columns only, and settings such as `seeds` or `protocol` forced."""
-        _known(rows, self.rows, f"row of table {self.name}")
-        _known(columns, self.columns, f"column of table {self.name}")
+        known(rows, self.rows, f"row of table {self.name}")
+        known(columns, self.columns, f"column of table {self.name}")
         forced = self.forced | {key: value for key, value in settings.items() if value}
         _check(forced, "the command line")
         return replace(self, forced=forced, rows={name: self.rows[name] for name in rows or self.rows},
@@ -126,39 +137,50 @@ class Table:
         runs: dict[str, Run] = {}
         for row in self.rows:
             for column in self.columns:
-                settings = self.settings(row, column)
-                path = tuple(str(settings[key]) for key in CHOICES) if settings else ()
-                found = {}
-                for seed in settings["seeds"] if settings else ():
-                    run = self._run(settings, [*overrides, "SEED", seed], f"row {row!r}, column {column!r}")
+                settings, where = self.settings(row, column), f"row {row!r}, column {column!r}"
+                settings = settings if settings and self.kind == "results" else {"seeds": ()}
+                path, found = tuple(str(settings[key]) for key in CHOICES if key in settings), {}
+                for seed in settings["seeds"]:
+                    run = Run(self.configuration(settings, [*overrides, "SEED", seed], where))
                     found[seed] = runs.setdefault(run.id, run)
                 yield Cell(row, column, found, path, self.reported.get(row, {}).get(column))
 
     def settings(self, row: str, column: str) -> dict | None:
         """What table, column, row and cell say together; None where the row leaves this cell out."""
-        single = (self.rows[row].get("cells") or {}).get(column, {})
+        single = self._single(row, column)
         if single is None:
             return None
         levels = (self.common, self.columns[column], self.rows[row], single, self.forced)
-        merged = {key: value for level in levels for key, value in level.items() if key in _LEVEL}
+        merged = {key: value for level in levels for key, value in level.items() if key in _MERGED}
         return merged | {"set": [word for level in levels for word in level.get("set", ())]}
 
-    def _run(self, settings: dict, overrides: Sequence[object], where: str) -> Run:
+    def assumed(self, row: str | None = None, column: str | None = None) -> list[str]:
+        """What the row, the column, the cell of both or, where neither is named, the whole table assumes."""
+        above = self.common if column is None else self.columns[column]
+        level = above if row is None else self.rows[row] if column is None else self._single(row, column) or {}
+        texts = level.get("assumed", [])
+        return [texts] if isinstance(texts, str) else texts
+
+    def _single(self, row: str, column: str) -> dict | None:
+        return (self.rows[row].get("cells") or {}).get(column, {})
+
+    def configuration(self, settings: dict, overrides: Sequence[object], where: str) -> Node:
+        """The configuration of those settings, `overrides` laid over it; an error names the table and `where`."""
         if missing := [key for key in ("folder", "config") if key not in settings]:
             raise ConfigError(f"table {self.name}, {where}: `{missing[0]}` is given neither there nor for the table")
         try:
-            return Run(load(CONFIGS / settings["folder"] / f"{settings['config']}.yaml",
-                            [*settings["set"], *overrides]))
+            return load(CONFIGS / settings["folder"] / f"{settings['config']}.yaml", [*settings["set"], *overrides])
         except ConfigError as error:
             raise ConfigError(f"table {self.name}, {where}: {error}") from None
 
 
 def find(name: str) -> Table:
-    """The table of that name in `paper_tables/`, or of a YAML file anywhere."""
-    path = Path(name) if name.endswith(".yaml") else TABLES / f"{name}.yaml"
+    """The table of that name in `paper_tables/`, of a YAML file anywhere, or of the paper by its number alone."""
+    stem = f"table{name}" if name.isdecimal() else name
+    path = Path(name) if name.endswith(".yaml") else TABLES / f"{stem}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in TABLES.glob("*.yaml"))) or "none"
-        raise ConfigError(f"no table {name!r} at {path}; tables in {TABLES.name}/: {known}")
+        there = ", ".join(sorted(file.stem for file in TABLES.glob("*.yaml"))) or "none"
+        raise ConfigError(f"no table {name!r} at {path}; tables in {TABLES.name}/ (2 is short for table2): {there}")
     return Table.read(path)
 
 
@@ -185,7 +207,8 @@ def _mapping(value: object, where: str) -> dict:
     return value or {}
 
 
-def _known(given: Iterable[object], valid: Iterable[str], what: str) -> None:
+def known(given: Iterable[object], valid: Iterable[str], what: str) -> None:
+    """Complain of the first of `given` that is none of `valid`, naming the nearest."""
     valid = list(valid)
     for name in given:
         if name not in valid:
@@ -195,18 +218,20 @@ def _known(given: Iterable[object], valid: Iterable[str], what: str) -> None:
 
 def _check(level: dict, where: str, columns: dict | None = None) -> None:
     """Complain about a level whose keys or values mean nothing; only a row, with `columns` to name, may hold cells."""
-    _known(level, _LEVEL if columns is None else (*_LEVEL, "cells"), f"key in {where}")
+    known(level, _LEVEL if columns is None else (*_LEVEL, "cells"), f"key in {where}")
     for key, choices in CHOICES.items():
         if key in level:
-            _known([level[key]], choices, f"{key} in {where}")
-    seeds, pairs = level.get("seeds", [0]), level.get("set", [])
+            known([level[key]], choices, f"{key} in {where}")
+    seeds, pairs, texts = level.get("seeds", [0]), level.get("set", []), level.get("assumed", "a text")
     if not isinstance(seeds, list) or not seeds or len({*map(str, seeds)}) < len(seeds) \
             or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ConfigError(f"seeds in {where} must be a list of different whole numbers, but is {seeds!r}")
     if not isinstance(pairs, list) or len(pairs) % 2:
         raise ConfigError(f"set in {where} must be a list of KEY VALUE pairs, but is {pairs!r}")
+    if not texts or not all(isinstance(text, str) and text for text in (texts if isinstance(texts, list) else [texts])):
+        raise ConfigError(f"assumed in {where} must be a text or a list of texts, but is {texts!r}")
     for column, single in _mapping(level.get("cells"), f"cells in {where}").items():
-        _known([column], columns or (), f"column in the cells of {where}")
+        known([column], columns or (), f"column in the cells of {where}")
         _check(_mapping(single, f"cell {column!r} in {where}"), f"cell {column!r} in {where}")
 
 
@@ -214,9 +239,9 @@ def _reported(content: object, rows: dict, columns: dict, path: Path) -> dict[st
     """{row: {column: (mean, std)}}; a lone number is a mean that was published without a deviation."""
     reported: dict[str, dict] = {}
     for row, numbers in _mapping(content, f"reported in {path}").items():
-        _known([row], rows, f"row in reported of {path}")
+        known([row], rows, f"row in reported of {path}")
         for column, given in _mapping(numbers, f"reported of {row!r} in {path}").items():
-            _known([column], columns, f"column in reported of {path}")
+            known([column], columns, f"column in reported of {path}")
             pair = given if isinstance(given, list) else [given]
             if len(pair) not in (1, 2) or not all(type(number) in (int, float) for number in pair):
                 raise ConfigError(f"reported of {row!r}, {column!r} in {path} must be [mean, std], but is {given!r}")

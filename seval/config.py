@@ -6,12 +6,15 @@ import difflib
 import math
 from ast import literal_eval
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
 from yacs.config import CfgNode as Node
 
 from seval.defaults import ALIASES, CHOICES, DEFAULTS, NODES, NOT_IDENTITY, NOT_NEGATIVE, POSITIVE
+
+_parsed = lru_cache(512)(yaml.safe_load)  # by text: a table reads few files, each hundreds of times
 
 
 class ConfigError(ValueError):
@@ -59,6 +62,9 @@ def flatten(cfg: Node, prefix: str = "") -> dict[str, object]:
     return flat
 
 
+_STANDARD = flatten(DEFAULTS)
+
+
 def settings(cfg: Node) -> dict[str, object]:
     """Every key that can change the result: all but NOT_IDENTITY and the long tails of other data sets."""
     datasets = [f"DATASET.{key}." for key, value in cfg.DATASET.items() if isinstance(value, Node)]
@@ -72,8 +78,7 @@ def settings(cfg: Node) -> dict[str, object]:
 
 def delta(cfg: Node) -> dict[str, object]:
     """What of the settings differs from the defaults: the input of a run's identity."""
-    standard = flatten(DEFAULTS)
-    return {key: value for key, value in settings(cfg).items() if value != standard[key]}
+    return {key: value for key, value in settings(cfg).items() if value != _STANDARD[key]}
 
 
 def node_of(name: str) -> str:
@@ -91,7 +96,7 @@ def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object
     if file.resolve() in seen:
         raise ConfigError(f"{file} includes itself through _BASE_: {' -> '.join(map(str, seen))}")
     try:
-        content = yaml.safe_load(file.read_text()) or {}
+        content = _parsed(file.read_text()) or {}
     except FileNotFoundError:
         near = sorted(p.name for p in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
         hint = f"; that folder has {', '.join(near)}" if near else ""
@@ -100,6 +105,7 @@ def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object
         raise ConfigError(f"cannot read {file}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file} must hold keys and values, but holds {type(content).__name__}")
+    content = dict(content)  # what was parsed is kept for the next reader
     bases = content.pop("_BASE_", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -118,21 +124,16 @@ def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object
 
 
 def _set(cfg: Node, key: str, value: object, where: str) -> None:
-    flat = flatten(cfg)
-    if key not in flat:
-        if inside := [known for known in flat if known.startswith(f"{key}.")]:
+    if key not in _STANDARD:
+        if inside := [known for known in _STANDARD if known.startswith(f"{key}.")]:
             raise ConfigError(f"{key} in {where} is a group of keys, but is {value!r}; set one of {', '.join(inside)}")
-        near = difflib.get_close_matches(key.upper(), flat, n=1, cutoff=0.0)[0]
+        near = difflib.get_close_matches(key.upper(), _STANDARD, n=1, cutoff=0.0)[0]
         raise ConfigError(f"unknown key {key!r} in {where}; did you mean {near!r}?")
     node = cfg
     *path, last = key.split(".")
     for part in path:
         node = node[part]
-    node[last] = _coerce(key, value, _default(key), where)
-
-
-def _default(key: str) -> object:
-    return flatten(DEFAULTS)[key]
+    node[last] = _coerce(key, value, _STANDARD[key], where)
 
 
 def _coerce(key: str, value: object, default: object, where: str) -> object:

@@ -5,16 +5,14 @@ Each is written aside, then renamed; metrics.jsonl grows by a line an evaluation
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
 import pickle
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from importlib import metadata
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -22,12 +20,7 @@ import numpy as np
 import torch
 
 from seval.data.parts import one_line
-
-PACKAGES = ("seval", "torch", "torchvision", "numpy", "scipy", "h5py")
-
-
-class RunBusy(RuntimeError):
-    """Another living process trains this run."""
+from seval.versions import packages
 
 
 class RecordError(ValueError):
@@ -152,14 +145,30 @@ def read_lines(path: Path) -> list[dict]:
     lines = []
     with suppress(FileNotFoundError):
         for text in path.read_bytes().splitlines():
-            try:
-                line = json.loads(text)
-            except ValueError:
-                break
-            if not isinstance(line, dict) or "progress" not in line:
+            if (line := _line(text)) is None:
                 break
             lines.append(line)
     return lines
+
+
+def last_line(path: Path) -> dict | None:
+    """The last evaluation, read off the end of the file; None where there is none."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        start, length = file.seek(0, os.SEEK_END), 1 << 16
+        while start:
+            start = max(0, start - length)
+            file.seek(start)
+            texts = file.read().splitlines()[start > 0 :]  # the first of them may lack its beginning
+            if line := next(filter(None, map(_line, reversed(texts))), None):
+                return line
+            length *= 4
+    return None
+
+
+def _line(text: bytes) -> dict | None:
+    with suppress(ValueError):
+        line = json.loads(text)
+        return line if isinstance(line, dict) and "progress" in line else None
 
 
 def keep_lines(path: Path, count: int) -> list[dict]:
@@ -174,27 +183,6 @@ def keep_lines(path: Path, count: int) -> list[dict]:
     return lines
 
 
-@contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Hold a run's folder alone. The lock is the kernel's and dies with the process, so a dead claim is none.
-
-    Raises `RunBusy` where another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "claim").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunBusy(f"{folder} is being trained by {file.read().strip() or 'another process'}") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
-        file.flush()
-        for aside in folder.glob(".*"):  # what a kill left half-written
-            aside.unlink()
-        yield
-
-
 def provenance(device: torch.device, root: Path) -> dict[str, object]:
     """Where a number comes from: commit, image, package versions, device."""
     cuda = device.type == "cuda"
@@ -203,17 +191,10 @@ def provenance(device: torch.device, root: Path) -> dict[str, object]:
         "dirty": bool(_git(root, ["status", "--porcelain", "--untracked-files=no"])),
         "image": os.environ.get("SEVAL_IMAGE"),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": packages(),
         "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _git(root: Path, command: Sequence[str]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -13,15 +14,15 @@ import torch
 
 from seval import record
 from seval.build import Training, build, check_penalties
+from seval.claim import RunBusy, claim
 from seval.config import Node, delta, settings, with_overrides
 from seval.data import long_tail, prepare
 from seval.evaluate import protocols
 from seval.policy.base import Facts, Policy
 from seval.policy.seval import published
-from seval.record import RunBusy
-from seval.train import evaluated, train
+from seval.train import Interrupted, evaluated, never, train
 
-__all__ = ["MissingPrerequisite", "Run", "RunBusy"]
+__all__ = ["Interrupted", "MissingPrerequisite", "Run", "RunBusy"]
 
 FORMAT = 1  # of identities: raised when a default changes in meaning, so that old records are not taken for new ones
 
@@ -44,6 +45,10 @@ class Run:
 
     def prerequisite(self) -> Run | None:
         """The run it stands on: the same configuration with the keys of PREREQUISITE changed."""
+        return self._prerequisite
+
+    @cached_property
+    def _prerequisite(self) -> Run | None:
         return Run(_prerequisite(self.cfg)) if self.cfg.PREREQUISITE else None
 
     def chain(self) -> list[Run]:
@@ -55,6 +60,10 @@ class Run:
         """The finished record; its presence is what makes a run done."""
         return record.read_record(self.folder / "record.json")
 
+    def done(self) -> bool:
+        """Whether there is a record, without a look into it."""
+        return (self.folder / "record.json").exists()
+
     def state(self) -> str:
         """done, resumable (there is a checkpoint) or new."""
         if self.record():
@@ -65,10 +74,10 @@ class Run:
         """The share of steps done at the last evaluation; None where nothing was ever begun."""
         if self.record():
             return 1.0
-        if not (self.folder / "claim").exists():
-            return None
-        lines = record.read_lines(self.folder / "metrics.jsonl")
-        return lines[-1]["progress"] if lines else 0.0
+        if line := record.last_line(self.folder / "metrics.jsonl"):
+            return line["progress"]
+        files = (self.folder / "metrics.jsonl", *self.folder.glob("claim.*"))
+        return 0.0 if any(file.exists() for file in files) else None
 
     @cached_property
     def image_set(self) -> prepare.ImageSet:
@@ -102,27 +111,30 @@ class Run:
         policies = [Policy.parse(head.POLICY, facts) for head in self.cfg.HEADS.values()]
         check_penalties(self.cfg.ALGORITHM.NAME.partition("(")[0], policies)
 
-    def execute(self) -> dict:
+    def execute(self, stop: Callable[[], bool] = never) -> dict:
         """The record: read if the run is done, else trained, from its checkpoint if there is one.
 
-        Raises `MissingPrerequisite`, `RunBusy`, `ConfigError`, `DataError`, `RecordError` or `TrainingError`.
+        Once `stop()` is true, the state is saved and `Interrupted` raised, before any further step. Raises also
+        `MissingPrerequisite`, `RunBusy`, `ConfigError`, `DataError`, `RecordError` or `TrainingError`.
         """
         if done := self.record():
             return self._agrees(done)
         artifacts, prerequisites = self.artifacts()
-        with record.claim(self.folder):
+        with claim(self.folder) as held:
             if done := self.record():  # another process was faster
                 return done
             record.replace(self.folder / "config.yaml", self.cfg.dump(sort_keys=False).encode())
             begun = time.monotonic()
             training = self.build(artifacts)
-            history = train(training, self.folder, self.meta())
+            history = train(training, self.folder, self.meta(), held.check, stop)
+            held.check()
             record.save_artifacts(
                 self.folder / "artifacts.h5",
                 {head.name: head.policy.artifact() for head in training.heads},
                 {"run": self.id, **{head.name: head.policy.text for head in training.heads}},
             )
             done = self.summarize(history, prerequisites, time.monotonic() - begun)
+            held.check()
             record.write_json(self.folder / "record.json", done)
         return done
 

@@ -25,6 +25,19 @@ class TrainingError(RuntimeError):
     """Training cannot go on."""
 
 
+class Interrupted(RuntimeError):
+    """Training was asked to stop. A checkpoint knows the steps that are done; this session began at step `begun`."""
+
+    def __init__(self, step: int, begun: int, last: int) -> None:
+        super().__init__(f"stopped after {step} of {last} steps")
+        self.step, self.begun = step, begun
+
+
+def never() -> bool:
+    """The training is not asked to stop."""
+    return False
+
+
 def rate(step: int, solver: Node) -> float:
     """The learning rate of step `step` (from 0)."""
     value = solver.BASE_LR * min(1.0, step / solver.WARMUP_ITERS if solver.WARMUP_ITERS else 1.0)
@@ -35,16 +48,29 @@ def rate(step: int, solver: Node) -> float:
     return value
 
 
-def train(training: Training, folder: Path, meta: dict[str, str]) -> list[dict]:
+def train(
+    training: Training,
+    folder: Path,
+    meta: dict[str, str],
+    check: Callable[[], object] = never,
+    stop: Callable[[], bool] = never,
+) -> list[dict]:
     """Run the steps that are left and return every evaluation. `meta` must equal that of a checkpoint to resume from.
 
-    Raises `TrainingError` where a loss is not finite, leaving the last checkpoint.
+    `check` is called before each write, and raises where this process must not write any more. Raises `Interrupted`,
+    leaving a checkpoint, once `stop()` is true; `TrainingError` where a loss is not finite, leaving the last one.
     """
     cfg, periods, last = training.cfg, training.cfg.PERIODS, training.cfg.SOLVER.MAX_ITER
     checkpoint, lines = folder / "checkpoint.pt", folder / "metrics.jsonl"
-    start, history = resume(training, checkpoint, lines, meta)
-    totals: dict[str, Tensor] = {}
-    clock = time.monotonic()
+    start, history, state = resume(training, checkpoint, lines, meta)
+    totals = {name: total.to(training.mean.device) for name, total in state.get("totals", {}).items()}
+    saved, clock = start, time.monotonic() - state.get("spent", 0.0)
+
+    def save(step: int) -> None:
+        check()
+        done = {"step": step, "evaluations": len(history), "totals": totals, "spent": time.monotonic() - clock}
+        record.save_checkpoint(checkpoint, training.state_dict() | {"meta": meta} | done)
+
     bar = tqdm(
         total=last,
         initial=start,
@@ -57,12 +83,17 @@ def train(training: Training, folder: Path, meta: dict[str, str]) -> list[dict]:
     board = _board(folder, start) if cfg.RUNTIME.TENSORBOARD else None
     with bar:
         for step in range(start, last):
+            if stop():
+                if step > saved and all(total.isfinite() for total in totals.values()):
+                    save(step)
+                raise Interrupted(step, start, last)
             for name, loss in update(training, step).items():
                 totals[name] = totals.get(name, 0.0) + loss
             bar.update()
             if (step + 1) % periods.EVAL == 0:
                 losses = {name: float(total) / periods.EVAL for name, total in totals.items()}
                 line = evaluated(training, step + 1, losses) | {"seconds": round(time.monotonic() - clock, 3)}
+                check()
                 record.append_line(lines, line)
                 history.append(line)
                 bar.set_postfix(loss=f"{sum(losses.values()):.3f}", top1=f"{line['test']['ema']['none']['top1']:.1%}")
@@ -70,10 +101,7 @@ def train(training: Training, folder: Path, meta: dict[str, str]) -> list[dict]:
                     _draw(board, line)
                 totals, clock = {}, time.monotonic()
                 if _crosses(step + 1, periods.CHECKPOINT, cfg):
-                    record.save_checkpoint(
-                        checkpoint,
-                        training.state_dict() | {"meta": meta, "step": step + 1, "evaluations": len(history)},
-                    )
+                    save(saved := step + 1)
     if board:
         board.close()
     return history
@@ -93,14 +121,14 @@ def update(training: Training, step: int) -> dict[str, Tensor]:
     return {name: loss.detach() for name, loss in losses.items()}
 
 
-def resume(training: Training, checkpoint: Path, lines: Path, meta: dict[str, str]) -> tuple[int, list[dict]]:
-    """(first step, evaluations so far), having loaded the checkpoint if there is one."""
+def resume(training: Training, checkpoint: Path, lines: Path, meta: dict[str, str]) -> tuple[int, list[dict], dict]:
+    """(first step, evaluations so far, state), having loaded the checkpoint if there is one."""
     if not checkpoint.exists():
-        return 0, record.keep_lines(lines, 0)
+        return 0, record.keep_lines(lines, 0), {}
     state = record.load_checkpoint(checkpoint)
     record.agree(checkpoint, state["meta"], meta)
     record.restore(checkpoint, state, training.load_state_dict)
-    return state["step"], record.keep_lines(lines, state["evaluations"])
+    return state["step"], record.keep_lines(lines, state["evaluations"]), state
 
 
 def evaluated(training: Training, step: int, losses: dict[str, float], refresh: bool = True) -> dict:

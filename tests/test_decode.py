@@ -206,6 +206,58 @@ if __name__ == "__main__":
     assert workers
 
 
+def test_what_a_scheduler_sends_to_every_process_of_a_job_disturbs_no_worker(encoded, tmp_path):
+    """Nor the processes behind them; and a pool that is broken still ends at once."""
+    (tmp_path / "source.pickle").write_bytes(pickle.dumps(encoded.train.images))
+    program = f"""
+import os, pickle, signal, sys, time
+from pathlib import Path
+from seval.data.decode import Decoder
+from seval.signals import ASKING
+
+def descendants(pid):
+    children = [int(p) for p in Path(f"/proc/{{pid}}/task/{{pid}}/children").read_text().split()]
+    return children + [p for child in children for p in descendants(child)]
+
+if __name__ == "__main__":
+    source, decoder = pickle.loads(Path({str(tmp_path / "source.pickle")!r}).read_bytes()), Decoder({SIDE}, 2)
+    for number in ASKING:
+        signal.signal(number, lambda *_: None)
+    sender = os.fork()
+    if not sender:  # another process than the one that the workers work for
+        while os.getppid() != 1 and not Path({str(tmp_path / "over")!r}).exists():
+            for pid in [os.getppid(), *descendants(os.getppid())]:
+                if pid != os.getpid():
+                    for number in ASKING:
+                        os.kill(pid, number)
+            time.sleep(0.01)
+        os._exit(0)
+    def decode():
+        return sum(int(images.sum()) for images in decoder.stream(source, [range(40)] * 20))
+    decode(), print(decode(), flush=True)
+    Path({str(tmp_path / "over")!r}).touch()
+    os.waitpid(sender, 0)
+    assert len(descendants(os.getpid())) == 4  # the tracker of resources, the server of processes, two workers
+    os.kill(next(iter(decoder._pool._processes)), signal.SIGKILL)
+    try:
+        decode()
+    except ChildProcessError as error:
+        print(error)
+"""
+    (tmp_path / "parent.py").write_text(program)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "parent.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    total, error = done.stdout.splitlines()
+    assert int(total) == 20 * slowly(encoded.train.images, range(40)).sum() and "RUNTIME.WORKERS" in error
+
+
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -221,14 +273,17 @@ def prepared(encoded, folder: Path, *overrides: object) -> build.Training:
 
 
 def test_a_run_on_an_encoded_set_is_the_same_with_any_workers_and_after_a_resume(encoded, tmp_path, monkeypatch):
-    def history(workers: int) -> list[dict]:
+    def history(workers: int, stop=train.never) -> list[dict]:
         (folder := tmp_path / str(workers)).mkdir(exist_ok=True)
         training = prepared(encoded, tmp_path, "RUNTIME.WORKERS", workers)
-        lines = train.train(training, folder, {"configuration": "", "data": ""})
+        lines = train.train(training, folder, {"configuration": "", "data": ""}, stop=stop)
         return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
     expected, real = history(0), train.update
     assert [line["step"] for line in expected] == [3, 6, 9, 12] and expected[-1]["quality"]
+    polls = iter(range(13))
+    with pytest.raises(train.Interrupted):
+        history(2, lambda: next(polls) == 5)
 
     def interrupted(training, step):
         if step == 8:

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import h5py
 import numpy as np
@@ -12,8 +18,12 @@ import torch
 
 import main
 from repro import prepare as prepare_cli
+from seval import train
+from seval.claim import holder
 from seval.data.prepare import read, write
-from tests.settings import ROOT, SMALL
+from seval.run import Run
+from seval.signals import ASKING, listening
+from tests.settings import ROOT, SMALL, result, small
 from tests.standins import TINY, write_small_cifar10
 
 #: The commands of the paper's README, in its order.
@@ -237,6 +247,68 @@ def test_a_run_is_not_confused_with_that_of_other_data(tmp_path, capsys):
     shutil.rmtree(done.parent)
     code, _, err = run(capsys, *command("fixmatch_seval_load", *few, "DATASET.ROOT", tmp_path))
     assert code == 2 and "belongs to another data" in err and not done.parent.exists()
+
+
+def test_a_job_that_its_scheduler_stops_goes_on_with_the_same_command(tmp_path):
+    more = ["SOLVER.MAX_ITER", 45, "RUNTIME.THREADS", 1]
+    whole = Run(small("fixmatch", tmp_path / "whole", *more)).execute()
+    folder = tmp_path / "stopped"
+    arguments = [sys.executable, "main.py", *command("fixmatch", *SMALL, "OUTPUT_DIR", folder, *more)]
+    child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not any(path.stat().st_size for path in folder.glob("*/metrics.jsonl")):
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(signal.SIGUSR2)
+    out, err = child.communicate()
+    assert child.returncode == 75 and not out
+    (words,) = re.findall(r"^SIGUSR2: stopped after (\d+) of 45 steps; the same command goes on from there$", err, re.M)
+    stopped = folder / whole["id"]
+    assert torch.load(stopped / "checkpoint.pt", weights_only=True)["step"] == int(words) and holder(stopped) is None
+    done = subprocess.run(arguments, capture_output=True)
+    assert done.returncode == 0 and result(json.loads((stopped / "record.json").read_text())) == result(whole)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "words"),
+    [
+        ([signal.SIGTERM], 75, "SIGTERM: stopped after 5 of 12 steps"),
+        ([signal.SIGTERM, signal.SIGINT], 75, "SIGTERM: stopped after 5 of 12 steps"),
+        ([signal.SIGINT], 130, "SIGINT: stopped after 5 of 12 steps"),
+        ([signal.SIGINT, signal.SIGINT], 130, "error: interrupted"),
+    ],
+)
+def test_signals_that_ask_to_stop(sent, code, words, tmp_path, capsys, monkeypatch):
+    real, before = train.update, [signal.getsignal(number) for number in ASKING]
+
+    def update(training, step):
+        if step == 4:
+            for number in sent:
+                signal.raise_signal(number)
+        return real(training, step)
+
+    monkeypatch.setattr(train, "update", update)
+    arguments = command("supervised", *SMALL, "OUTPUT_DIR", tmp_path)
+    answer, out, err = run(capsys, *arguments)
+    assert answer == code and not out and err.splitlines()[-1].startswith(words)
+    assert [signal.getsignal(number) for number in ASKING] == before
+    assert len(list(tmp_path.glob("*/checkpoint.pt"))) == (not err.splitlines()[-1].startswith("error"))
+    monkeypatch.undo()
+    monkeypatch.chdir(ROOT)
+    assert run(capsys, *arguments)[0] == 0
+
+
+def test_only_the_main_thread_listens():
+    heard = []
+
+    def listen():
+        with listening() as stop:
+            heard.append((stop(), signal.getsignal(signal.SIGTERM)))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert heard == [(False, before)]
 
 
 DAMAGES = [("checkpoint.pt", b""), ("checkpoint.pt", "list"), ("checkpoint.pt", "strange"), ("record.json", b"5"),

@@ -11,7 +11,7 @@ import torch
 from repro import tables
 from seval import record
 from seval.policy import darp
-from seval.run import Run
+from seval.run import Interrupted, Run
 from tests.settings import SMALL, result
 
 ROWS = list(tables.find("methods_demo").rows)
@@ -47,16 +47,9 @@ def test_training_is_finite_the_loss_falls_and_a_broken_run_ends_alike(row, tmp_
     broken = run(row, tmp_path / "broken")
     for each in broken.chain()[:-1]:
         each.execute()
-    append = record.append_line
-
-    def breaking(path, line):
-        append(path, line)
-        if line["step"] == 30:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(record, "append_line", breaking)
-        broken.execute()
+    polls = iter(range(40))
+    with pytest.raises(Interrupted):
+        broken.execute(lambda: next(polls) == 33)  # between two evaluations
     torch.manual_seed(99)  # what another process would begin with
     assert result(run(row, tmp_path / "broken").execute()) == result(expected)
 

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+import seval.run
 from seval import record, train
+from seval.claim import claim
 from seval.config import ConfigError
-from seval.record import RecordError, RunBusy
-from seval.run import MissingPrerequisite, Run
+from seval.record import RecordError
+from seval.run import Interrupted, MissingPrerequisite, Run, RunBusy
 from tests.settings import ROOT, SMALL, result, small
 
 METHODS = ["supervised", "supervised_la", "fixmatch", "fixmatch_la", "fixmatch_seval_estim", "fixmatch_seval"]
@@ -213,7 +215,7 @@ def test_a_damaged_record_is_named(tmp_path):
 
 def test_two_processes_never_train_one_run(tmp_path):
     run = Run(small("supervised", tmp_path))
-    with record.claim(run.folder), pytest.raises(RunBusy, match=f"process {os.getpid()}"):
+    with claim(run.folder), pytest.raises(RunBusy, match=f"process {os.getpid()}"):
         run.execute()
     assert run.execute()["id"] == run.id
 
@@ -275,3 +277,100 @@ def test_progress_is_read_from_disk(tmp_path):
     assert run.progress() == 1.0
     (run.folder / "record.json").unlink()
     assert run.progress() == 1.0 and not run.record()
+    (run.folder / "metrics.jsonl").unlink()
+    assert run.progress() == 0.0
+    for file in run.folder.glob("claim.*"):
+        file.unlink()
+    assert run.progress() is None
+
+
+def test_the_last_line_is_that_of_all_lines(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert record.last_line(path) is None
+    for length in (10, 50_000, 65_536, 200_000):
+        lines = [{"step": step, "progress": step / 3, "recall": "x" * length} for step in range(3)]
+        text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        for cut in (0, 1, 2, 5, length, length + 60, len(text) - 3, len(text)):
+            path.write_bytes(text[: len(text) - cut])
+            assert [record.last_line(path)] == (record.read_lines(path)[-1:] or [None])
+    path.write_bytes(text + b"\xff\n[1]\n{}\n")
+    assert record.last_line(path) == lines[-1]
+
+
+INTERRUPTED = ["fixmatch", "fixmatch_seval_estim", "daso", "mixmatch", "acr", "crest"]
+
+
+@pytest.mark.parametrize("method", INTERRUPTED)
+def test_interrupted_after_any_step_and_resumed_gives_the_same_record(method, tmp_path):
+    """Before the first step, between evaluations, at a checkpoint."""
+    whole, broken = (Run(small(method, tmp_path / name)) for name in ("whole", "broken"))
+    for run in (*broken.chain()[:-1], *whole.chain()):
+        expected = run.execute()
+    done = 0
+    for step in (0, 5, 6, 10):
+        torch.manual_seed(99)  # what another process would begin with
+        polls = iter(range(done, 12))
+        with pytest.raises(Interrupted, match=f"after {step} of 12 steps") as error:
+            Run(broken.cfg).execute(lambda polls=polls, step=step: next(polls) == step)
+        assert (error.value.step, error.value.begun) == (step, done)
+        assert broken.state() == ("resumable" if step else "new")
+        done = step
+    assert result(Run(broken.cfg).execute()) == result(expected)
+    lines = [record.read_lines(run.folder / "metrics.jsonl") for run in (whole, broken)]
+    assert all(line.pop("seconds") > 0 for line in lines[0] + lines[1]) and lines[0] == lines[1]
+
+
+def test_what_was_just_saved_is_not_saved_again_and_older_checkpoints_still_load(tmp_path, monkeypatch):
+    run, saved = Run(small("fixmatch", tmp_path)), []
+    real = record.save_checkpoint
+    monkeypatch.setattr(record, "save_checkpoint", lambda path, state: (saved.append(state["step"]), real(path, state)))
+    polls = iter(range(13))
+    with pytest.raises(Interrupted):
+        run.execute(lambda: next(polls) == 6)
+    assert saved == [6]
+    with pytest.raises(Interrupted):
+        run.execute(lambda: True)
+    assert saved == [6]
+    state = record.load_checkpoint(run.folder / "checkpoint.pt")
+    assert state.pop("totals") == {} and state.pop("spent") >= 0
+    real(run.folder / "checkpoint.pt", state)
+    assert result(run.execute()) == result(Run(small("fixmatch", tmp_path / "whole")).execute())
+
+
+def test_a_diverged_network_is_not_saved_on_interruption_either(tmp_path):
+    run = Run(small("fixmatch_seval", tmp_path, "SOLVER.BASE_LR", 1e30, "PERIODS.EVAL", 6))
+    polls = iter(range(13))
+    with pytest.raises(Interrupted):
+        run.execute(lambda: next(polls) == 5)
+    assert run.state() == "new"
+
+
+@pytest.mark.parametrize("moment", ["append_line", "save_checkpoint", "save_artifacts", "write_json"])
+def test_who_lost_its_claim_writes_nothing_any_more(moment, tmp_path, monkeypatch):
+    """Another host takes over while this process, suspended, is about to write."""
+    run, before = Run(small("supervised", tmp_path)), {}
+
+    def taken(*_):
+        raise AssertionError("written")
+
+    place = {
+        "append_line": (train, "evaluated"),
+        "save_checkpoint": (record, "append_line"),
+        "save_artifacts": (seval.run, "train"),
+        "write_json": (record, "save_artifacts"),
+    }[moment]
+    real = getattr(*place)
+
+    def then_lose(*arguments, **more):
+        value = real(*arguments, **more)
+        if moment != "save_checkpoint" or arguments[1]["step"] == 6:
+            monkeypatch.setattr(record, moment, taken)
+            (run.folder / "claim.1").unlink()
+            (run.folder / "claim.2").write_text('{"pid": 7, "host": "other"}')
+            before.update((path, path.read_bytes()) for path in run.folder.iterdir())
+        return value
+
+    monkeypatch.setattr(*place, then_lose)
+    with pytest.raises(RunBusy, match="was taken over by process 7 on other"):
+        run.execute()
+    assert {path: path.read_bytes() for path in run.folder.iterdir()} == before

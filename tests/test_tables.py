@@ -19,7 +19,7 @@ import pytest
 
 from repro import aggregate, clusters, plan, submit, tables
 from seval.config import ConfigError, load
-from seval.run import Run
+from seval.run import Run, RunBusy
 
 GOLDEN = Path(__file__).parent / "golden"
 TABLE = """\
@@ -175,7 +175,7 @@ def executed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, i
     """Runs that take no time, in this process; collects (MEMO, SEED) of those executed. MEMO `broken` fails."""
     done = []
 
-    def execute(self: Run) -> None:
+    def execute(self: Run, stop: object = None) -> None:
         done.append((self.cfg.MEMO, self.cfg.SEED))
         before = self.prerequisite()
         assert before is None or before.record() is not None
@@ -187,6 +187,9 @@ def executed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, i
     return done
 
 
+LOCAL = ["--table", "sweep", "--cluster", "local"]
+
+
 def launch(*more: str) -> int:
     return submit.main(["--table", "sweep", "--cluster", "debug", *more])
 
@@ -194,7 +197,7 @@ def launch(*more: str) -> int:
 def test_second_launch_does_nothing_and_a_lost_record_is_one_run(executed: list, capsys) -> None:
     runs = {run.id for cell in cells_of().values() for last in cell.runs.values() for run in last.chain()}
     assert launch("--dry-run") == 0 and not executed
-    assert f"off {len(runs)} runs\nruns: 0 done, 0 resumable, {len(runs)} new\n" in capsys.readouterr().out
+    assert f"off {len(runs)} runs\nruns: {len(runs)}: {len(runs)} never submitted\n" in capsys.readouterr().out
     assert launch() == 0 and len(executed) == len(runs)
     assert launch() == 0 and len(executed) == len(runs) and "nothing to do" in capsys.readouterr().out
     (cells_of()["Replay & Co", "γ=100"].runs[1].folder / "record.json").unlink()
@@ -288,7 +291,7 @@ def workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_local_processes_keep_to_the_chain_and_outlive_a_death(workers: Path, capsys) -> None:
-    assert submit.main(["--table", "sweep", "--rows", "Deep", "Plain", "--columns", "γ=100", "--seeds", "0", "1"]) == 1
+    assert submit.main([*LOCAL, "--rows", "Deep", "Plain", "--columns", "γ=100", "--seeds", "0", "1"]) == 1
     out, err = capsys.readouterr()
     lines = [line.split()[:2] for line in workers.read_text().splitlines()]
     chain = [run.id for run in cells_of()["Deep", "γ=100"].runs[0].chain()]
@@ -297,7 +300,7 @@ def test_local_processes_keep_to_the_chain_and_outlive_a_death(workers: Path, ca
         assert lines.index(["end", before]) < lines.index(["start", after])
     assert out.count("FAILED, it ended without a message; was it killed") == 2 and out.count("stands on") == 2
     assert "4 of 8 runs are missing" in err and "2 at once, one core each" in out
-    assert submit.main(["--table", "sweep", "--rows", "Deep", "Plain", "--columns", "γ=100", "--seeds", "0"]) == 0
+    assert submit.main([*LOCAL, "--rows", "Deep", "Plain", "--columns", "γ=100", "--seeds", "0"]) == 0
 
 
 def test_interrupt_ends_the_processes(workers: Path, capsys) -> None:
@@ -307,7 +310,7 @@ def test_interrupt_ends_the_processes(workers: Path, capsys) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop, daemon=True).start()
-    assert submit.main(["--table", "sweep", "--columns", "γ=100", "--seeds", "2"]) == 130
+    assert submit.main([*LOCAL, "--columns", "γ=100", "--seeds", "2"]) == 130
     assert "The same command goes on" in capsys.readouterr().err
     for line in workers.read_text().splitlines():
         with pytest.raises(ProcessLookupError):
@@ -332,9 +335,9 @@ def test_a_worker_ends_when_the_lock_is_let_go(tmp_path: Path) -> None:
 
 
 def test_work_waits_for_another_process(monkeypatch: pytest.MonkeyPatch, folder: Path, capsys) -> None:
-    answers = [clusters.RunBusy("busy elsewhere"), None]
+    answers = [RunBusy("busy elsewhere"), None]
 
-    def execute(self: Run) -> None:
+    def execute(self: Run, stop: object) -> None:
         if (answer := answers.pop(0)) is not None:
             raise answer
 

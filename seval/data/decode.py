@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property, lru_cache, partial
-from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context, parent_process, resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from PIL import Image
 
 from seval.data.parts import Encoded
 from seval.data.prepare import DataError, one_line, remedy
+from seval.signals import ASKING
 
 CHUNK = 16  # images a task: few enough that the workers share every batch
 
@@ -75,17 +76,33 @@ class Decoder:
     def _pool(self) -> ProcessPoolExecutor:
         # Never forked from this process, which has threads and perhaps a GPU.
         method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-        return ProcessPoolExecutor(self.workers, get_context(method), _begin)
+        # Schedulers signal every process of a job, but only this one is to answer: block that in all that begin here.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+        try:
+            resource_tracker.ensure_running()  # unblocks some of them
+            signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+            pool = ProcessPoolExecutor(self.workers, get_context(method), _begin)
+            pool.submit(os.getpid)  # with the first task all workers begin
+            return pool
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:
-    """A worker leaves Ctrl-C to the process that it works for, and ends with it, even if that is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """A worker ends with the process that it works for, even if that is killed, or when that says so."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    for wait in (_end_with_parent, _end_when_told):
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def _end_with_parent() -> None:
     parent_process().join()
+    os._exit(1)
+
+
+def _end_when_told() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent_process().pid:
+        pass
     os._exit(1)
 
 

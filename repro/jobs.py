@@ -1,0 +1,182 @@
+"""What was handed to SLURM, and what SLURM says of it.
+
+Every array that is submitted has a ledger, `OUTPUT_DIR/slurm/<name>.json`, written *before* sbatch is called. The
+name is the array's job name, so what is in the queue is found even where sbatch's answer was lost, and by anyone who
+shares the folder. SLURM is asked with bounded patience: what cannot be learned is an error, never "nothing is queued".
+"""
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from seval.record import write_json
+
+LIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
+        "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+
+
+class SlurmError(RuntimeError):
+    """SLURM does not answer, or refuses."""
+
+
+@dataclass
+class Submission:
+    """One array: which runs its elements do, and what was asked for."""
+
+    name: str
+    elements: list[list[str]]  # ids of the runs that share an element
+    settings: dict[str, list]  # KEY VALUE pairs by id
+    labels: dict[str, str]  # by id
+    needs: dict[str, str]  # id of the prerequisite by id, where it was still to be done
+    minutes: int
+    memory_gb: float
+    created: float = field(default_factory=time.time)
+    versions: dict[str, str | None] = field(default_factory=dict)  # of the worker's packages, asked when submitting
+    scratch: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Submission:
+        return cls(**json.loads(path.read_text()))
+
+    def write(self, folder: Path) -> Path:
+        """Its ledger; an `OSError` here means that nothing was submitted."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.name}.json"
+        write_json(path, asdict(self))
+        return path
+
+
+def submissions(folder: Path) -> list[Submission]:
+    """All of a folder, in the order they were made."""
+    return sorted(map(Submission.read, folder.glob("seval-*.json")), key=lambda each: (each.created, each.name))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One element of an array, as SLURM last knew it."""
+
+    id: str  # 12_3, or 12 where the array had one element
+    state: str  # SLURM's word; "" where it knows nothing of it any more
+    submission: Submission
+    reason: str = ""
+    exit_code: int = 0
+    signal: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Queued or running; what waits for something that will never come is not."""
+        return self.state in LIVE and self.reason != "DependencyNeverSatisfied"
+
+
+class Slurm:
+    """The few questions asked of SLURM, each with `tries` attempts of `patience` seconds."""
+
+    def __init__(self, tries: int = 3, patience: int = 30) -> None:
+        self.tries, self.patience = tries, patience
+
+    def ask(self, *command: str) -> str:
+        """The output of a command. Raises `SlurmError`."""
+        if shutil.which(command[0]) is None:
+            raise SlurmError(f"there is no {command[0]} on PATH")
+        for attempt in range(self.tries):
+            if attempt:
+                time.sleep(min(2 ** attempt, self.patience))
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=self.patience)
+            except subprocess.TimeoutExpired:
+                error = f"no answer within {self.patience} s"
+                continue
+            if done.returncode == 0:
+                return done.stdout
+            error = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            error = error[0]
+        raise SlurmError(f"`{command[0]}` failed {self.tries} times: {error}")
+
+    def jobs(self, made: Sequence[Submission]) -> dict[tuple[str, int], Job]:
+        """By name and index, the elements that SLURM still knows. Raises `SlurmError` if it does not answer."""
+        if not made:
+            return {}
+        by_name = {each.name: each for each in made}
+        found: dict[tuple[str, int], Job] = {}
+        for names in _chunks(list(by_name), 500):
+            text = self.ask("squeue", "--noheader", "--array", "--states=all", "--name=" + ",".join(names),
+                            "--format=%j|%i|%T|%r")
+            for name, number, state, reason in (line.split("|") for line in text.splitlines()):
+                for id, index in elements(number):
+                    found[name, index] = Job(id, state, by_name[name], reason)
+        missing = [each for each in made if any((each.name, index) not in found for index in range(len(each.elements)))
+                   or any(not job.live for (name, _), job in found.items() if name == each.name)]
+        for key, job in self._accounts(missing).items():
+            if key not in found or not found[key].live:
+                found[key] = job
+        return found
+
+    def _accounts(self, made: Sequence[Submission]) -> dict[tuple[str, int], Job]:
+        """What accounting remembers of ended elements; nothing where a site has none, or it does not answer."""
+        by_name, found = {each.name: each for each in made}, {}
+        if not made or shutil.which("sacct") is None:
+            return {}
+        since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(min(each.created for each in made) - 86400))
+        try:
+            for names in _chunks(list(by_name), 500):
+                text = self.ask("sacct", "--noheader", "--parsable2", "--allocations", "--allusers",
+                                "--starttime=" + since, "--name=" + ",".join(names),
+                                "--format=JobName,JobID,State,ExitCode")
+                for name, number, state, code in (line.split("|") for line in text.splitlines()):
+                    status, _, signal = code.partition(":")
+                    for id, index in elements(number):
+                        found[name, index] = Job(id, state.split()[0], by_name[name], exit_code=int(status or 0),
+                                                 signal=int(signal or 0))
+        except SlurmError:
+            return {}
+        return found
+
+    def largest_array(self) -> int | None:
+        """How many elements an array may have; None where SLURM does not say."""
+        with suppress(SlurmError):
+            if found := re.search(r"MaxArraySize\s*=\s*(\d+)", self.ask("scontrol", "show", "config")):
+                return int(found[1]) - 1
+        return None
+
+    def cancel(self, targets: Iterable[str]) -> None:
+        """Ends elements; those that have ended meanwhile are no error."""
+        for some in _chunks(list(targets), 200):
+            self.ask("scancel", "--quiet", *some)
+
+    def cancel_name(self, name: str) -> None:
+        """Ends whatever runs under a name."""
+        self.ask("scancel", "--quiet", f"--name={name}")
+
+
+def elements(number: str) -> Iterator[tuple[str, int]]:
+    """The elements that SLURM writes as 12_3, as 12_[0-2,5%4], or as 12 for an array of one."""
+    job, _, part = number.partition("_")
+    if not part:
+        yield job, 0
+        return
+    for piece in part.strip("[]").partition("%")[0].split(","):
+        first, _, last = piece.partition("-")
+        for index in range(int(first), int(last or first) + 1):
+            yield f"{job}_{index}", index
+
+
+def latest(folder: Path, slurm: Slurm, wanted: Iterable[str]) -> dict[str, Job]:
+    """By id, the last element that each of the `wanted` runs was part of; arrays without one are not asked for."""
+    wanted, last = set(wanted), {}
+    for made in submissions(folder):
+        for index, element in enumerate(made.elements):
+            last |= {id: (made, index) for id in element if id in wanted}
+    known = slurm.jobs(list({made.name: made for made, _ in last.values()}.values()))
+    return {id: known.get((made.name, index), Job("", "", made)) for id, (made, index) in last.items()}
+
+
+def _chunks(items: list, size: int) -> Iterator[list]:
+    for start in range(0, len(items), size):
+        yield items[start:start + size]

@@ -1,0 +1,114 @@
+"""What has become of every run, by its files, by SLURM and by who holds its claim: the latest word counts."""
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from repro.jobs import Job, Slurm, latest
+from seval import record
+from seval.claim import holder
+from seval.run import Run
+
+#: What a run can be, as it is shown, in the order it is counted.
+STATES = {
+    "done": "done", "running": "running", "queued": "queued", "waiting": "waiting", "resumable": "resumable",
+    "timeout": "timed out", "canceled": "canceled", "oom": "out of memory", "crashed": "crashed",
+    "new": "never submitted",
+}
+LIVE = ("running", "queued", "waiting")
+FAILED = ("timeout", "oom", "crashed")
+#: Not submitted again unless asked for: it would end the same way.
+HELD = ("oom", "crashed")
+_ENDED = {"TIMEOUT": "timeout", "DEADLINE": "timeout", "OUT_OF_MEMORY": "oom", "CANCELLED": "canceled",
+          "PENDING": "canceled", "PREEMPTED": "resumable", "NODE_FAIL": "resumable", "BOOT_FAIL": "resumable",
+          "REVOKED": "resumable"}
+_STOPPING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+RESUMABLE = 75  # exit code of a run that was stopped with a checkpoint, EX_TEMPFAIL
+
+
+@dataclass(frozen=True)
+class State:
+    """One of `STATES`, why, and how far the run is."""
+
+    kind: str
+    detail: str = ""
+    progress: float | None = None  # share of the steps; None where nothing was begun
+    job: Job | None = None
+
+    def __str__(self) -> str:
+        share = f" {self.progress:.0%}" if self.progress is not None and self.kind in ("running", "resumable") else ""
+        return STATES[self.kind] + share
+
+
+def states(runs: Iterable[Run], folder: Path, slurm: Slurm | None) -> dict[str, State]:
+    """By id, the state of each run and of those it stands on. Raises `SlurmError` where SLURM is asked and silent."""
+    chained = {each.id: each for run in runs for each in run.chain()}
+    undone = {id: run for id, run in chained.items() if not run.done()}
+    jobs = latest(folder, slurm, undone) if slurm else {}
+    return {id: _state(run, jobs.get(id)) if id in undone else State("done", progress=1.0)
+            for id, run in chained.items()}
+
+
+def _state(run: Run, job: Job | None) -> State:
+    progress, failed = run.progress(), failure(run.folder)
+    if job and job.live:
+        if job.state != "PENDING":
+            return State("running", f"job {job.id}", progress, job)
+        if needs := job.submission.needs.get(run.id) if job.reason == "Dependency" else None:
+            return State("waiting", f"job {job.id} waits for {needs}", progress, job)
+        return State("queued", f"job {job.id}: {job.reason}", progress, job)
+    if held := holder(run.folder):
+        return State("running", f"process {held.get('pid')} on {held.get('host')}", progress, job)
+    if failed and (not job or failed.get("submission") in ("", job.submission.name)):
+        return State(failed["kind"], failed["error"], progress, job)
+    if job and job.state:
+        return _ended(run, job, progress)
+    if (run.folder / "checkpoint.pt").exists():
+        return State("resumable", "it has a checkpoint", progress, job)
+    if job:  # of an element that is canceled before it began, SLURM keeps nothing
+        return State("canceled", f"SLURM no longer knows its element of {job.submission.name}", progress, job)
+    return State("new", "", progress, job)
+
+
+def _ended(run: Run, job: Job, progress: float | None) -> State:
+    """SLURM's last word on a run without a record, and without a word of its own."""
+    words = f"job {job.id}: {job.state}"
+    needs = job.submission.needs.get(run.id)
+    if job.state in _ENDED:
+        kind = _ENDED[job.state]
+        if kind == "canceled" and needs and not (run.folder.parent / needs / "record.json").exists():
+            words = f"job {job.id} never started: it stands on {needs}, which is not done"
+        return State(kind, words, progress, job)
+    # srun passes on that its task was killed by signal N as exit code N, a shell as 128 + N
+    killed = job.signal or (job.exit_code - 128 if job.exit_code > 128 else job.exit_code)
+    if job.exit_code == RESUMABLE or killed in _STOPPING:
+        return State("resumable", f"{words}, stopped", progress, job)
+    how = "killed by signal 9, perhaps for memory" if killed == signal.SIGKILL else f"exit code {job.exit_code}"
+    return State("crashed", f"{words}, {how}, without a message", progress, job)
+
+
+def fail(folder: Path, kind: str, error: str, trace: str, submission: str = "") -> None:
+    """Leave in a run's folder why it failed, for as long as it is not begun again."""
+    with suppress(OSError):  # a full or read-only disk may be the very reason
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_json(folder / "failure.json", {"kind": kind, "error": error, "traceback": trace,
+                                                    "submission": submission})
+
+
+def failure(folder: Path) -> dict | None:
+    """Why the last attempt failed, if it said so."""
+    with suppress(OSError, ValueError):
+        found = json.loads((folder / "failure.json").read_text())
+        if isinstance(found, dict) and found.get("kind") in STATES and "error" in found:
+            return found
+    return None
+
+
+def counts(found: Mapping[str, State]) -> str:
+    """`3 done, 2 running, 1 never submitted`."""
+    kinds = [state.kind for state in found.values()]
+    return ", ".join(f"{kinds.count(kind)} {word}" for kind, word in STATES.items() if kind in kinds) or "none"

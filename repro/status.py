@@ -1,0 +1,170 @@
+"""How far a table is: what has become of every run, what failed and why, and when it will be done."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
+
+from repro import sites, tables
+from repro.estimate import Costs
+from repro.jobs import Slurm, SlurmError
+from repro.selection import Selection, add_options, ids, last_runs, select
+from repro.states import FAILED, STATES, State, counts, failure, states
+from seval.run import Run
+
+EXAMPLES = """\
+examples:
+  python repro/status.py --table 2                  a board of cells and seeds
+  python repro/status.py --table 2 --watch          the same, again and again
+  python repro/status.py --table 2 --failed         the last words of every run that failed
+  python repro/status.py --all --json               every run, for other programs
+"""
+SIGNS = {"done": "✓", "running": "", "queued": "q", "waiting": "w", "resumable": "r", "timeout": "T", "canceled": "c",
+         "oom": "M", "crashed": "X", "new": "·"}
+Found = Mapping[str, State]
+
+
+def sign(run: Run, found: Found) -> str:
+    """One seed of a cell; what waits shows how far the run is that it waits for."""
+    state = found[run.id]
+    before = run.prerequisite() if state.kind == "waiting" else None
+    share = found[before.id].progress if before else state.progress
+    return SIGNS[state.kind] + (f"{share or 0:.0%}" if state.kind in ("running", "waiting", "resumable") else "")
+
+
+def board(asked: Selection, found: Found) -> str:
+    """A table of signs for every table, a sign a seed."""
+    parts = []
+    for name, own in ((name, cells) for name, cells in asked.items() if ids(cells)):
+        columns, rows = list(dict.fromkeys(cell.column for cell in own)), {}
+        for cell in own:
+            rows.setdefault(cell.row, [cell.row]).append(" ".join(sign(run, found) for run in cell.runs.values()))
+        runs = {id: found[id] for id in ids(own)}
+        parts.append(f"{name}: {len(runs)} runs: {counts(runs)}\n"
+                     + tabulate(rows.values(), [name, *columns], disable_numparse=True))
+    used = {state.kind for state in found.values()}
+    parts.append("a sign a seed: " + ", ".join(f"{SIGNS[kind] or 'n%'} {word}" for kind, word in STATES.items()
+                                                if kind in used))
+    return "\n\n".join(parts)
+
+
+def costs(asked: Selection, found: Found, site: sites.Site) -> str:
+    """GPU-hours spent and left, and when the last run will be done at the present pace."""
+    runs = [run for run, _ in runs_of(asked).values()]
+    known = Costs(runs, site)
+    spent, left = sum(seconds for seconds, _ in known.spent.values()), sum(map(known.left, runs))
+    running = sum(state.kind == "running" for state in found.values())
+    undone = [run for run in runs if found[run.id].kind != "done"]
+    text = f"{spent / 3600:.1f} GPU-hours spent" + (f"; left: {known.hours(undone)}" if undone else "")
+    if running and left:
+        text += f"; at {running} runs at once, done in about {_duration(left / running)}"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    days, hours = divmod(minutes // 60, 24)
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60:02d} min"
+
+
+def runs_of(asked: Selection) -> dict[str, tuple[Run, str]]:
+    """By id, every run with its label; the later ones of a chain name the earlier ones."""
+    found: dict[str, tuple[Run, str]] = {}
+    lasts = [(f"{name}: {cell.row}", f"{cell.column}, seed {seed}", last) for name, cells in asked.items()
+             for cell in cells for seed, last in cell.runs.items()]
+    for row, place, last in lasts:
+        for run in last.chain():
+            part = "" if run.id == last.id else " (prerequisite)"
+            found.setdefault(run.id, (run, f"{row}{part}, {place}"))
+    return found
+
+
+def failed(asked: Selection, found: Found) -> str:
+    """What failed, why, where the whole story is, and what to do."""
+    lines = []
+    for id, (run, label) in runs_of(asked).items():
+        state = found[id]
+        if state.kind in (*FAILED, "canceled"):
+            log = log_of(run, state)
+            lines += [f"{id}  {label}: {state}", f"    {state.detail}", *([f"    log: {log}"] if log else [])]
+    if not lines:
+        return "nothing failed"
+    kinds = sorted({state.kind for state in found.values()} & set(FAILED))
+    return "\n".join([*lines, *(f"again: python repro/submit.py ... --retry {' '.join(kinds)}" for _ in kinds[:1])])
+
+
+def log_of(run: Run, state: State) -> Path | None:
+    """The log of the last attempt: SLURM's, or that of a process here."""
+    if state.job and state.job.id:
+        rank = next(element.index(run.id) for element in state.job.submission.elements if run.id in element)
+        path = run.folder.parent / "slurm" / "logs" / f"{state.job.id}_{rank}_log.out"
+        return path if path.exists() else None
+    logs = sorted((run.folder.parent / "submitit" / run.id).glob("*.err"), key=lambda path: path.stat().st_mtime)
+    return logs[-1] if logs else None
+
+
+def as_json(asked: Selection, found: Found) -> str:
+    """A list of all runs."""
+    return json.dumps([{"id": id, "label": label, "state": found[id].kind, "detail": found[id].detail,
+                        "progress": found[id].progress, "job": found[id].job.id if found[id].job else None,
+                        "folder": str(run.folder), "failure": failure(run.folder) if found[id].kind in FAILED else None}
+                       for id, (run, label) in runs_of(asked).items()], indent=1)
+
+
+def report(args: argparse.Namespace, asked: Selection) -> str:
+    """What is printed, once."""
+    site = sites.Site.read(sites.find(args.site))
+    folder, runs = Path(args.output_dir) / "slurm", last_runs(asked)
+    notes = []
+    try:
+        found = states(runs, folder, Slurm(site.tries, site.patience) if any(folder.glob("seval-*.json")) else None)
+    except SlurmError as error:
+        found = states(runs, folder, None)
+        notes.append(f"SLURM does not answer ({error}): what is queued or running there is not shown")
+        print(notes[-1], file=sys.stderr)
+    if args.json:
+        return as_json(asked, found)
+    if args.failed:
+        return failed(asked, found)
+    return "\n".join([board(asked, found), costs(asked, found, site), *notes])
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; `ConfigError` where it is wrong."""
+    parser = tables.Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--site", metavar="FILE", help="facts about the site (default: slurm/cluster.yaml)")
+    parser.add_argument("--failed", action="store_true", help="the last words of every run that failed")
+    parser.add_argument("--json", action="store_true", help="every run as JSON")
+    parser.add_argument("--watch", nargs="?", type=float, const=30.0, metavar="SECONDS", help="again, every 30 seconds")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0; 2: bad input."""
+    try:
+        args = parse(argv)
+        while True:
+            text = report(args, select(args))
+            if args.watch:
+                print("\033[2J\033[H" if sys.stdout.isatty() else "", end="")
+            print(text, flush=True)
+            if not args.watch:
+                return 0
+            time.sleep(args.watch)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

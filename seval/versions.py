@@ -1,0 +1,30 @@
+"""The versions that a number depends on; `python -m seval.versions` prints them, and imports none of the packages."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+
+PACKAGES = ("seval", "torch", "torchvision", "numpy", "scipy", "h5py")
+
+
+def packages() -> dict[str, str | None]:
+    """The installed version of each; None for one that is absent."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def versions() -> dict[str, str | None]:
+    """The packages' and Python's own."""
+    return packages() | {"python": platform.python_version()}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    print(json.dumps(versions()))

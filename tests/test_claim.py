@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from seval import claim as module
+from seval.claim import Claim, RunBusy, claim, holder
+from tests.settings import ROOT
+
+#: Another host's, alive as long as its file is young.
+FOREIGN = {"host": "other", "boot": "x", "namespace": 1, "uid": os.getuid(), "pid": os.getpid(), "started": "1"}
+
+
+def start(program: str, *arguments: object) -> subprocess.Popen:
+    command = [sys.executable, "-c", f"import sys, time\nfrom pathlib import Path\n{program}", *map(str, arguments)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
+
+
+def foreign(folder: Path, age: float = 0.0, number: int = 1, **more: object) -> Path:
+    (path := folder / f"claim.{number}").write_text(json.dumps(FOREIGN | more))
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+ROUNDS = """
+from seval.claim import claim, RunBusy
+for number, line in enumerate(sys.stdin):
+    folder = Path(sys.argv[1]) / str(number % 3)
+    while time.time() < float(line): pass
+    try:
+        with claim(folder) as held:
+            print("won", held.number, flush=True)
+            sys.stdin.readline()
+            held.check()
+    except RunBusy:
+        print("busy", flush=True)
+        sys.stdin.readline()
+    print("released", flush=True)
+"""
+
+
+def test_of_processes_that_claim_at_once_one_wins(tmp_path):
+    """Folders that are new, that a killed process held, and that were released; each taken several times."""
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+    foreign(tmp_path / "1", age=1000)
+    processes = [start(ROUNDS, tmp_path) for _ in range(6)]
+
+    def tell(line: object) -> list[str]:
+        for process in processes:
+            process.stdin.write(f"{line}\n")
+            process.stdin.flush()
+        return [process.stdout.readline().strip() for process in processes]
+
+    for round_ in range(60):
+        answers = tell(time.time() + (1 if round_ == 0 else 0.02))
+        number = round_ // 3 + (2 if round_ % 3 == 1 else 1)
+        assert sorted(answers) == ["busy"] * 5 + [f"won {number}"]
+        assert f"claim.{number}" in names(tmp_path / str(round_ % 3))
+        assert set(tell("")) == {"released"} and holder(tmp_path / str(round_ % 3)) is None
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+
+
+def test_two_takers_of_a_stale_claim_that_look_at_the_same_moment(tmp_path, monkeypatch):
+    foreign(tmp_path, age=1000)
+    together, wins = threading.Barrier(2), []
+    real = module._alive
+
+    def alive(path: Path) -> dict | None:
+        judged = real(path)
+        if path.name == "claim.1":
+            together.wait(10)  # both have found it dead before either goes on
+        return judged
+
+    monkeypatch.setattr(module, "_alive", alive)
+    ended = threading.Barrier(2)
+
+    def take() -> None:
+        try:
+            with claim(tmp_path) as held:
+                wins.append(held.number)
+                ended.wait(10)
+        except RunBusy:
+            ended.wait(10)
+
+    threads = [threading.Thread(target=take) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wins == [2] and names(tmp_path) == ["claim.2"]
+
+
+def test_a_taker_who_slept_does_not_win_a_number_that_was_used_and_deleted(tmp_path, monkeypatch):
+    foreign(tmp_path, age=1000)
+    real, link = module._alive, os.link
+
+    def late(aside: Path, path: Path) -> None:
+        monkeypatch.undo()
+        for number in (2, 3):  # two others come and go, or stay
+            held = module._take(tmp_path, "claim")
+            assert held.number == number
+            if number == 2:
+                held.release()
+        aside.write_text("{}")  # a winner has removed it as half-written; let it be back in time
+        link(aside, path)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(RunBusy, match=f"was taken over by process {os.getpid()}"):
+        module._take(tmp_path, "claim")
+    assert real(tmp_path / "claim.3")["pid"] == os.getpid()
+    Claim(tmp_path, "claim", 3).check()
+
+
+HOLD = """
+from seval.claim import claim
+with claim(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_holder_on_this_host_is_followed_at_once(tmp_path):
+    (tmp_path / ".checkpoint.pt.123").write_bytes(b"half")
+    child = start(HOLD, tmp_path)
+    assert child.stdout.readline() == "held\n"
+    assert names(tmp_path) == ["claim.1"] and holder(tmp_path)["pid"] == child.pid
+    with pytest.raises(RunBusy, match=f"is held by process {child.pid} on "), claim(tmp_path):
+        pass
+    os.utime(tmp_path / "claim.1", (0, 0))  # here the process itself counts, not its signs of life
+    assert holder(tmp_path)["pid"] == child.pid
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, though its parent does not know yet
+    assert holder(tmp_path) is None
+    with claim(tmp_path) as held:
+        assert held.number == 2 and names(tmp_path) == ["claim.2"]
+    child.communicate()
+
+
+@pytest.mark.parametrize("hours", [-100, 0, 100])
+def test_another_host_is_honored_until_it_gives_no_sign_of_life_whatever_the_clock_here(hours, tmp_path, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600 * hours)
+    path = foreign(tmp_path)
+    for age, alive in ((0, True), (module.STALE - 5, True), (module.STALE + 5, False)):
+        os.utime(path, (now - age,) * 2)
+        assert (holder(tmp_path) is not None) == alive
+    with claim(tmp_path) as held:
+        assert held.number == 2
+    assert holder(tmp_path) is None and names(tmp_path) == ["claim.2"]
+
+
+@pytest.mark.parametrize("change", [{"boot": "x"}, {"namespace": 1}, {"host": "other"}, {"uid": -1}])
+def test_process_numbers_of_elsewhere_mean_nothing(change, tmp_path):
+    foreign(tmp_path, **(module._self() | {"pid": 2**22 + 1} | change))
+    assert holder(tmp_path) is not None
+    foreign(tmp_path, **(module._self() | {"pid": 2**22 + 1}))
+    assert holder(tmp_path) is None
+    foreign(tmp_path, **(module._self() | {"started": "1"}))  # the number is another process's now
+    assert holder(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("job", "restarts", "alive"), [("5", None, True), ("5", "1", True), ("5", "2", False), ("6", "2", True)]
+)
+def test_a_job_that_slurm_has_started_again_follows_itself_at_once(job, restarts, alive, tmp_path, monkeypatch):
+    foreign(tmp_path, SLURM_JOB_ID="5", SLURM_CLUSTER_NAME="c", SLURM_RESTART_COUNT="1")
+    for key, value in (("SLURM_JOB_ID", job), ("SLURM_CLUSTER_NAME", "c"), ("SLURM_RESTART_COUNT", restarts)):
+        monkeypatch.setenv(key, value) if value else monkeypatch.delenv(key, raising=False)
+    if alive:
+        with pytest.raises(RunBusy, match="process .* on other, SLURM job 5"), claim(tmp_path):
+            pass
+    else:
+        with claim(tmp_path) as held:
+            assert held.number == 2
+
+
+def test_a_released_claim_is_free_and_says_so(tmp_path):
+    assert holder(tmp_path / "absent") is None and holder(tmp_path) is None
+    for number in (1, 2, 3):
+        with claim(tmp_path / "deep" / "er") as held:
+            assert held.number == number and holder(held.folder)["pid"] == os.getpid()
+            with pytest.raises(RunBusy), claim(held.folder):
+                pass
+            held.check()
+        assert holder(held.folder) is None and names(held.folder) == [f"claim.{number}"]
+    with pytest.raises(KeyError), claim(tmp_path):
+        raise KeyError
+    assert holder(tmp_path) is None
+
+
+def test_claims_of_other_names_are_others(tmp_path):
+    with claim(tmp_path), claim(tmp_path, "submit"), pytest.raises(RunBusy), claim(tmp_path, "submit"):
+        pass
+    assert names(tmp_path) == ["claim.1", "submit.1"]
+
+
+def test_a_holder_that_another_followed_says_so_and_stays_quiet(tmp_path, monkeypatch):
+    with claim(tmp_path) as held:
+        foreign(tmp_path, number=2)
+        before = (tmp_path / "claim.2").stat().st_mtime_ns
+        for _ in range(2):
+            assert held.lost()
+            with pytest.raises(RunBusy, match="taken over by process .* on other"):
+                held.check()
+            held.path.unlink(missing_ok=True)  # as the other does next
+    assert names(tmp_path) == ["claim.2"] and (tmp_path / "claim.2").stat().st_mtime_ns == before
+
+
+def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BEAT", 0.01)
+    with claim(tmp_path) as held:
+        os.utime(held.path, (0, 0))
+        deadline = time.monotonic() + 10
+        while held.path.stat().st_mtime == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_waiting_for_a_busy_one(tmp_path, monkeypatch):
+    path, naps = foreign(tmp_path), []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            os.utime(path, (0, 0))
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with claim(tmp_path, wait=60) as held:
+        assert held.number == 2 and len(naps) == 3
+    foreign(tmp_path, number=2)
+    clock = iter(range(100))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with pytest.raises(RunBusy), claim(tmp_path, wait=5):
+        pass
+    assert len(naps) == 7
+
+
+def test_where_there_are_no_links(tmp_path, monkeypatch):
+    def link(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    for number in (1, 2):
+        with claim(tmp_path) as held:
+            assert held.number == number and holder(tmp_path)["pid"] == os.getpid()
+    (tmp_path / "claim.3").write_text("")  # another process is about to write it
+    with pytest.raises(RunBusy, match="another process"), claim(tmp_path):
+        pass
+    os.utime(tmp_path / "claim.3", (0, 0))
+    with claim(tmp_path) as held:
+        assert held.number == 4
+
+
+def test_an_answer_that_was_lost_on_the_way(tmp_path, monkeypatch):
+    real = os.link
+
+    def link(*arguments: Path) -> None:
+        real(*arguments)
+        real(*arguments)
+
+    monkeypatch.setattr(os, "link", link)
+    with claim(tmp_path) as held:
+        assert held.number == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"), claim(tmp_path / "file"):
+        pass
+    monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match=f"cannot claim {tmp_path}: No space left"), claim(tmp_path):
+        pass
+
+
+def test_a_reader_who_may_not_write_still_sees_who_holds_it(tmp_path, monkeypatch):
+    def none(**_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", none)
+    path = foreign(tmp_path)
+    assert holder(tmp_path)["host"] == "other"
+    os.utime(path, (0, 0))
+    assert holder(tmp_path) is None
+
+
+def test_a_suspended_holder_of_another_host_that_wakes_up_writes_no_more(tmp_path):
+    """A real process, stopped; what it says of itself is altered so that it seems to be elsewhere."""
+    program = HOLD.replace("claim(Path(sys.argv[1])):", "claim(Path(sys.argv[1])) as held:").replace(
+        "time.sleep(60)", "sys.stdin.readline()\n    held.check()\n    print('written', flush=True)"
+    )
+    child = start(program, tmp_path)
+    child.stdout.readline()
+    child.send_signal(signal.SIGSTOP)
+    said = json.loads((tmp_path / "claim.1").read_text())
+    foreign(tmp_path, age=1000, **(said | {"host": "other"}))
+    with claim(tmp_path) as held:
+        child.send_signal(signal.SIGCONT)
+        out, err = child.communicate("\n")
+        assert "written" not in out and child.returncode == 1 and "was taken over by" in err
+        held.check()
