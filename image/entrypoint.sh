@@ -3,14 +3,16 @@
 #   --config-file FILE ...    one run: main.py
 #   repro/aggregate.py ...    any script
 #   python ..., sh ...        any other command, such as a worker of a cluster
-# A .yaml or .py that is not below the working folder is the image's own.
+# A script of the image is the image's own even in a checkout, for its records name the image; a .yaml is the image's own
+# where there is none below the working folder.
 home=/opt/seval
 left=$#
 while [ "$left" -gt 0 ]; do
   word=$1
   shift
   case $word in
-  *.yaml | *.py) if [ ! -e "$word" ] && [ -e "$home/$word" ]; then word=$home/$word; fi ;;
+  *.yaml) if [ ! -e "$word" ] && [ -e "$home/$word" ]; then word=$home/$word; fi ;;
+  *.py) if [ -e "$home/$word" ]; then word=$home/$word; fi ;;
   esac
   set -- "$@" "$word"
   left=$((left - 1))

@@ -39,7 +39,8 @@ def missing_names(page: Path) -> list[str]:
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
     files = re.findall(r"--config-file (\S+\.yaml)", text) + re.findall(r"(?<=[\w:] )(repro/\w+\.py)", text)
     files += [span for span in spans if re.fullmatch(rf"(?:{'|'.join(FOLDERS)})/\S+\.\w+", span)]
-    files += [f"paper_tables/{name}.yaml" for name in re.findall(r"--table ([\w-]+)(?=[\s`])", text)]
+    tables = re.findall(r"--table ([\w-]+)(?=[\s`])", text)
+    files += [f"paper_tables/{f'table{name}' if name.isdecimal() else name}.yaml" for name in tables]
     wrong = [name for name in files if not PLACEHOLDERS.search(name) and not (ROOT / name).exists()]
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     made = re.findall(r"^make ((?:[a-z-]+\b ?)+)", re.sub(r" #.*", "", "\n".join([fences, *spans])), re.M)

@@ -12,10 +12,12 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from seval.record import provenance
 from tests.settings import ROOT
 
 FILES = ("pyproject.toml", "requirements.lock", "Dockerfile", "environment.yml", "Makefile", "CITATION.cff")
@@ -185,7 +187,9 @@ def home(tmp_path) -> Path:
 def test_entry_point(home, given, called):
     work = home.parent / "work"
     work.mkdir()
-    (work / "mine.yaml").touch()
+    for name in ("mine.yaml", "repro/submit.py"):  # as in a checkout
+        (work / name).parent.mkdir(exist_ok=True)
+        (work / name).touch()
     path = os.pathsep.join([str(home.parent / "bin"), os.environ["PATH"]])
     done = subprocess.run(
         ["sh", str(home / "entrypoint.sh"), *given], cwd=work, env={"PATH": path}, capture_output=True, text=True
@@ -196,6 +200,13 @@ def test_entry_point(home, given, called):
 @pytest.mark.parametrize("script", sorted((ROOT / "image").glob("*.sh")), ids=lambda path: path.name)
 def test_scripts_are_sh(script):
     assert subprocess.run(["sh", "-n", str(script)], capture_output=True).returncode == 0
+
+
+def test_a_record_in_a_checkout_does_not_name_the_commit_of_the_image(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEVAL_REVISION", "ab" * 20)
+    assert provenance(torch.device("cpu"), tmp_path)["commit"] == "ab" * 20
+    (tmp_path / ".git").mkdir()
+    assert provenance(torch.device("cpu"), tmp_path)["commit"] is None
 
 
 def unsafe(tree: ast.AST) -> list[str]:
