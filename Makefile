@@ -41,10 +41,10 @@ bench: $(VENV)/ready  ## side-by-side timings, as ratios
 	$(RUN)/python benchmarks/prepare.py
 	$(RUN)/python benchmarks/status.py
 
-lock: $(VENV)/ready  ## pin what the container installs
-	$(BIN)/pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --no-emit-options --output-file requirements.lock pyproject.toml
+lock: $(VENV)/ready  ## pin what the container installs, keeping pins that fit; LOCK_ARGS=--upgrade renews them
+	$(BIN)/pip install --quiet uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --extra report --extra test $(LOCK_ARGS) --output-file requirements.lock pyproject.toml
 
 clean:  ## remove the virtual environment and caches, but no run
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
@@ -57,3 +57,27 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(PIP_ARGS) -e '.[dev]'
 	touch $@
+
+# The image. Where a build needs more, such as a proxy's certificate: make image BUILD_ARGS="-v /etc/ssl/ca.crt:/etc/ssl/ca.crt:ro"
+# BASE_IMAGE, DATASETS, LOCK, IMAGE, ENGINE (docker, podman, buildah), APPTAINER and SIF choose; image/*.sh explain.
+.PHONY: image image-test sif sif-test lock-cpu
+export BASE_IMAGE DATASETS LOCK IMAGE ENGINE APPTAINER SIF
+image:  ## the container image, by docker, podman or buildah
+	image/build.sh $(BUILD_ARGS)
+
+image-test:  ## use the image as an arbitrary user, on a read-only root, without network
+	image/test.sh $(RUN_ARGS)
+
+sif:  ## an Apptainer image of that image
+	image/sif.sh $(SIF_ARGS)
+
+sif-test:  ## use it likewise; skipped where there is no Apptainer
+	image/sif_test.sh
+
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+lock-cpu: $(VENV)/ready  ## requirements-cpu.lock: the same versions with PyTorch's CPU build, for Linux on x86_64
+	$(BIN)/pip install --quiet uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock-cpu" $(BIN)/uv pip compile --quiet --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --extra-index-url $(TORCH_INDEX) --index-strategy unsafe-best-match \
+	  --emit-index-url --generate-hashes --extra report --extra test --constraint requirements.lock \
+	  --output-file requirements-cpu.lock pyproject.toml

@@ -186,8 +186,9 @@ def keep_lines(path: Path, count: int) -> list[dict]:
 def provenance(device: torch.device, root: Path) -> dict[str, object]:
     """Where a number comes from: commit, image, package versions, device."""
     cuda = device.type == "cuda"
+    checkout = (root / ".git").exists()  # one that is used in an image is other code than the image's own
     return {
-        "commit": os.environ.get("SEVAL_REVISION") or _git(root, ["rev-parse", "HEAD"]),
+        "commit": _git(root, ["rev-parse", "HEAD"]) if checkout else os.environ.get("SEVAL_REVISION") or None,
         "dirty": bool(_git(root, ["status", "--porcelain", "--untracked-files=no"])),
         "image": os.environ.get("SEVAL_IMAGE"),
         "python": platform.python_version(),

@@ -1,0 +1,13 @@
+# shellcheck shell=sh disable=SC2034,SC2154  # what it sets and reads is of the sourcing script
+# Sourced: APPTAINER, or the first there is that works; else false, and $why.
+find_apptainer() {
+  for command in "${APPTAINER:-apptainer}" singularity; do
+    program=${command%% *}
+    if command -v "$program" >/dev/null && $command --version >/dev/null 2>&1; then
+      APPTAINER=$command
+      return 0
+    fi
+  done
+  why="no Apptainer here (${APPTAINER:-apptainer} does not run)"
+  return 1
+}
