@@ -9,7 +9,7 @@ BIN      := $(VENV)/bin
 RUN      := OMP_NUM_THREADS=1 $(BIN)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo methods-demo test test-slow test-cluster lint bench lock clean
+.PHONY: help demo methods-demo test test-slow test-cluster cluster-container-test lint bench lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -31,6 +31,9 @@ test-slow: $(VENV)/ready  ## the long ones
 test-cluster: $(VENV)/ready  ## the launcher on a real SLURM, which this starts (root; slurm/dev_cluster.sh install)
 	eval "$$(slurm/dev_cluster.sh fresh)" && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster --durations=0; \
 	  code=$$?; slurm/dev_cluster.sh stop; exit $$code
+
+cluster-container-test: $(VENV)/ready  ## the launcher with the real image: by Podman, and by Apptainer where it is
+	image/cluster_test.sh
 
 lint: $(VENV)/ready  ## ruff
 	$(BIN)/ruff check .

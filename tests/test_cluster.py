@@ -177,7 +177,7 @@ def test_a_canceled_estimate_takes_its_replay_along_and_both_are_submitted_again
 LONG = ["PERIODS.EVAL", 50, "PERIODS.CHECKPOINT", 100_000, "PERIODS.QUALITY", 100_000]
 
 
-def long_run(lab: Lab, seconds: float) -> str:
+def long_run(lab: Lab, seconds: float, settings: tuple = ()) -> str:
     """A FixMatch run of about so many seconds, by its speed on this machine; returns its id once it is submitted."""
     clock = Run(
         load(
@@ -186,7 +186,7 @@ def long_run(lab: Lab, seconds: float) -> str:
         )
     ).execute()
     steps = 50 * max(4, round(seconds * 100 / clock["seconds"] / 50))
-    lab.table({"FixMatch": ROWS["FixMatch"]}, [0], [*LONG, "SOLVER.MAX_ITER", steps])
+    lab.table({"FixMatch": ROWS["FixMatch"]}, [0], [*LONG, *settings, "SOLVER.MAX_ITER", steps])
     lab.submit()
     return lab.submitted()[0]
 
@@ -282,6 +282,32 @@ def test_the_worker_runs_in_the_container_and_its_image_is_recorded(lab: Lab) ->
     assert sum("submitit.core._submit" in call for call in made) == 3
     digest = "sha256:" + subprocess.run(["sha256sum", image], capture_output=True, text=True).stdout.split()[0]
     assert {lab.record(id)["provenance"]["image"] for id in lab.submitted()} == {digest}
+
+
+@pytest.fixture
+def worker(lab: Lab) -> None:
+    """The command that `make cluster-container-test` gives: a Python in a real image, with its own data."""
+    if "SEVAL_WORKER" not in os.environ:
+        pytest.skip("no image is named; `make cluster-container-test` does")
+    command = os.environ["SEVAL_WORKER"].format(folder=lab.folder)
+    lab.site(slurm_python=command, image="sha256:named-by-the-site")
+
+
+def test_a_real_image_trains_both_phases(lab: Lab, worker: None) -> None:
+    lab.table({"SEVAL": ROWS["SEVAL"]}, [0], ["DATASET.ROOT", "/data"])
+    assert "note: there is no /data/tiny.h5" in lab.submit()
+    assert lab.settle() == {"done": 2}
+    origins = [lab.record(id)["provenance"] for id in lab.submitted()]
+    assert [origin["image"] for origin in origins] == ["sha256:named-by-the-site"] * 2
+    lab.call("aggregate", "--strict")
+
+
+def test_a_signal_reaches_the_run_in_a_real_image(lab: Lab, worker: None) -> None:
+    id = long_run(lab, 20, ("DATASET.ROOT", "/data"))
+    until(lambda: begun(lab, id), 300)
+    slurm("scancel", "--signal=USR2", squeue(lab.names(), "--format=%i").strip())
+    assert lab.settle() == {"done": 1}
+    assert "stopped with a checkpoint at step" in lab.log() and "restart 1" in lab.log()
 
 
 def test_the_job_without_the_launcher_is_requeued_on_a_signal(lab: Lab) -> None:

@@ -1,0 +1,28 @@
+#!/bin/sh
+# The launcher with the real image as its worker, on a SLURM that this starts (root; slurm/dev_cluster.sh install): by
+# Podman, if there is an image, and by Apptainer, if there is a SIF. Environment: IMAGE, TAG, APPTAINER, SIF, PYTHON.
+set -eu
+cd "$(dirname "$0")/.."
+. image/apptainer.sh
+SIF=${SIF:-seval.sif}
+image=${IMAGE:-seval}:${TAG:-latest}
+try() { # try NAME COMMAND: the command of a worker, which sees the folder {folder}
+  echo "$1: $2"
+  SEVAL_WORKER=$2 OMP_NUM_THREADS=1 "${PYTHON:-.venv/bin/python}" -m pytest -m cluster -k real_image --durations=0 tests/test_cluster.py
+}
+eval "$(slurm/dev_cluster.sh fresh)"
+trap 'slurm/dev_cluster.sh stop' EXIT
+if podman image exists "$image" 2>/dev/null; then
+  # the scheduler's variables, and no others: PATH is the image's
+  try podman "podman run --rm --network none --volume {folder}:{folder} --workdir {folder} --env 'SLURM_*' \
+--env 'SUBMITIT_*' --env 'SEVAL_*' --env 'CUDA_*' --env OMP_NUM_THREADS $image python"
+else
+  echo "skipped: Podman has no $image here; make image builds it"
+fi
+if ! find_apptainer; then
+  echo "skipped: $why"
+elif [ ! -f "$SIF" ]; then
+  echo "skipped: no $SIF; make sif builds it"
+else
+  try apptainer "$APPTAINER exec --bind {folder} $(realpath "$SIF") python"
+fi
