@@ -42,10 +42,12 @@ class Costs:
     def hours(self, runs: Iterable[Run]) -> str:
         """`about 1,234 GPU-hours`, and what that rests on."""
         runs = list(runs)
-        assumed = sorted({run.cfg.DATASET.NAME for run in runs if _kind(run) not in self.known})
-        basis = [f"{self.site.of(name).steps_per_second:g} steps/s on {name}" for name in assumed]
+        assumed = defaultdict(list)
+        for name in sorted({run.cfg.DATASET.NAME for run in runs if _kind(run) not in self.known}):
+            assumed[f"{self.site.of(name).steps_per_second:g} steps/s on"].append(name)
+        basis = [f"{rate} {', '.join(names)}" for rate, names in assumed.items()]
         hours = sum(map(self.left, runs)) / 3600
-        words = f"assuming {', '.join(basis)}" if basis else "by the runs so far"
+        words = f"assuming {'; '.join(basis)}" if basis else "by the runs so far"
         return f"about {hours:,.{0 if hours >= 10 else 1}f} GPU-hours, {words}"
 
 

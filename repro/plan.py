@@ -33,13 +33,12 @@ def plan(cells: Iterable[Cell]) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     for cell in cells:
         for seed, run in cell.runs.items():
-            label = f"{cell.row}, {cell.column}, seed {seed}"
             while run is not None and run.id not in tasks and not run.done():
                 before = run.prerequisite()
                 if before is not None and before.done():
                     before = None
-                tasks[run.id] = Task(run, label, before.id if before else None, cell.path[-1])
-                run, label = before, f"{cell.row} (prerequisite), {cell.column}, seed {seed}"
+                tasks[run.id] = Task(run, cell.label(seed, run), before.id if before else None, cell.path[-1])
+                run = before
     return tasks
 
 

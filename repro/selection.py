@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from repro.tables import TABLES, Cell, Table, find
 from seval.config import ConfigError, load
@@ -30,6 +31,9 @@ def select(args: argparse.Namespace) -> Selection:
     """The cells, by table. Raises `ConfigError`."""
     if args.overrides and not args.config:
         raise ConfigError(f"KEY VALUE pairs go with --config, but there is none: {' '.join(args.overrides)}")
+    if len(args.overrides) % 2:
+        raise ConfigError(f"KEY VALUE pairs are even in number, but there are {len(args.overrides)} words: "
+                          f"{' '.join(args.overrides)}")
     output = ["OUTPUT_DIR", args.output_dir]
     if args.config:
         if args.rows or args.columns:
@@ -37,7 +41,7 @@ def select(args: argparse.Namespace) -> Selection:
         words = [*args.overrides, *output]
         seeds = args.seeds or [load(args.config, words).SEED]
         runs = {seed: Run(load(args.config, [*words, "SEED", seed])) for seed in seeds}
-        return {args.config: [Cell("run", "", runs, ("test", "ema", "none", "top1", "median20"))]}
+        return {args.config: [Cell(Path(args.config).stem, "", runs, ("test", "ema", "none", "top1", "median20"))]}
     asked = paper() if args.all else [find(name) for name in args.table]
     return {table.name: list(table.forcing(*_narrowed(table, asked, args), seeds=list(args.seeds)).cells(output))
             for table in asked if not args.all or _touched(table, args)}

@@ -78,12 +78,11 @@ def _duration(seconds: float) -> str:
 def runs_of(asked: Selection) -> dict[str, tuple[Run, str]]:
     """By id, every run with its label; the later ones of a chain name the earlier ones."""
     found: dict[str, tuple[Run, str]] = {}
-    lasts = [(f"{name}: {cell.row}", f"{cell.column}, seed {seed}", last) for name, cells in asked.items()
-             for cell in cells for seed, last in cell.runs.items()]
-    for row, place, last in lasts:
-        for run in last.chain():
-            part = "" if run.id == last.id else " (prerequisite)"
-            found.setdefault(run.id, (run, f"{row}{part}, {place}"))
+    for name, cells in asked.items():
+        for cell in cells:
+            for seed, last in cell.runs.items():
+                for run in last.chain():
+                    found.setdefault(run.id, (run, f"{name}: {cell.label(seed, run)}"))
     return found
 
 

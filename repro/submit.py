@@ -33,7 +33,7 @@ examples:
   python repro/submit.py --table 2 --dry-run                what is missing, in how many jobs, for how many GPU-hours
   python repro/submit.py --table 2                          on a cluster: job arrays; elsewhere: all cores or GPUs here
   python repro/submit.py --all                              every table of the paper; runs they share are done once
-  python repro/submit.py --table 2 --rows "w/ SEVAL" --columns "C10 500" --seeds 79
+  python repro/submit.py --table 2 --rows "w/ SEVAL" --seeds 79
   python repro/submit.py --config configs/cifar10/fixmatch_seval_load.yaml DATASET.CIFAR10.NUM_LABELED_HEAD 500
   python repro/submit.py --table 2 --retry oom              once more with twice the memory
   python repro/submit.py --table 2 --cancel                 end what it has in the queue

@@ -55,6 +55,11 @@ class Cell:
     path: tuple[str, ...]
     reported: tuple[float, float | None] | None = None
 
+    def label(self, seed: int, run: Run) -> str:
+        """What a run is for: `w/ SEVAL (prerequisite), CIFAR10-LT n1=500, seed 79`."""
+        part = "" if run.id == self.runs[seed].id else " (prerequisite)"
+        return ", ".join(filter(None, (f"{self.row}{part}", self.column, f"seed {seed}")))
+
     def values(self) -> dict[int, float]:
         """By seed, percent or a number of classes, of those runs that have been recorded."""
         values = {}
