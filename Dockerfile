@@ -14,7 +14,7 @@ RUN python3 -c 'import ensurepip' 2>/dev/null || { apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*; }
 # Caches go to /tmp, the one place besides the bound folders that can be written; the user needs neither name nor home.
 ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    PYTHONPATH=/opt/seval PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    PYTHONPATH=/opt/seval PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     HOME=/tmp USER=seval LOGNAME=seval MPLCONFIGDIR=/tmp/matplotlib TORCH_HOME=/tmp/torch XDG_CACHE_HOME=/tmp/cache \
     TORCHINDUCTOR_CACHE_DIR=/tmp/inductor TRITON_CACHE_DIR=/tmp/triton \
     SEVAL_DATA=/data

@@ -17,10 +17,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from seval.config import ConfigError
 from seval.record import write_json
 
-LIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
-        "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+#: Every other word, such as one that a later SLURM invents, is of a job that is queued or running.
+ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
+         "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"}
+#: What a user may have set to filter or format what SLURM answers.
+_OWN = ("SQUEUE_", "SACCT_", "SCANCEL_")
 
 
 class SlurmError(RuntimeError):
@@ -44,7 +48,11 @@ class Submission:
 
     @classmethod
     def read(cls, path: Path) -> Submission:
-        return cls(**json.loads(path.read_text()))
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{path} cannot be read ({error}): it is damaged, or of another version of seval; once "
+                              "nothing of that name is in the queue, delete it") from None
 
     def write(self, folder: Path) -> Path:
         """Its ledger; an `OSError` here means that nothing was submitted."""
@@ -73,7 +81,7 @@ class Job:
     @property
     def live(self) -> bool:
         """Queued or running; what waits for something that will never come is not."""
-        return self.state in LIVE and self.reason != "DependencyNeverSatisfied"
+        return self.state not in {"", *ENDED} and self.reason != "DependencyNeverSatisfied"
 
 
 class Slurm:
@@ -86,12 +94,13 @@ class Slurm:
         """The output of a command. Raises `SlurmError`."""
         if shutil.which(command[0]) is None:
             raise SlurmError(f"there is no {command[0]} on PATH")
+        own = {key: value for key, value in os.environ.items() if not key.startswith(_OWN)}
         for attempt in range(self.tries):
             if attempt:
                 time.sleep(min(2 ** attempt, self.patience))
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=self.patience,
-                                      env={**os.environ, "SLURM_BITSTR_LEN": "0"})  # or long lists end in ...
+                                      env=own | {"SLURM_BITSTR_LEN": "0"})  # or long lists end in ...
             except subprocess.TimeoutExpired:
                 error = f"no answer within {self.patience} s"
                 continue
@@ -116,7 +125,7 @@ class Slurm:
         missing = [each for each in made if each.name in ended
                    or any((each.name, index) not in found for index in range(len(each.elements)))]
         for key, job in self._accounts(missing).items():  # which may come late, or never, to know of an end
-            if job.state not in LIVE and not (key in found and found[key].live):
+            if job.state in ENDED and not (key in found and found[key].live):
                 found[key] = job
         return found
 

@@ -16,8 +16,9 @@ from seval.config import ConfigError
 from seval.defaults import CHOICES
 
 #: Options of sbatch that the launcher needs for itself.
-OWN = ("array", "cpus-per-task", "dependency", "job-name", "mem", "ntasks-per-node", "output", "requeue", "no-requeue",
-       "signal", "time")
+OWN = ("array", "chdir", "cpus-per-task", "dependency", "error", "job-name", "kill-on-invalid-dep", "mem",
+       "mem-per-cpu", "mem-per-gpu", "no-requeue", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output",
+       "requeue", "signal", "time", "wrap")
 DATA_SETS = ("default", *CHOICES["DATASET.NAME"])
 
 
@@ -48,6 +49,7 @@ class Site:
     scratch: str = ""
     probe: bool = True
     array_parallelism: int = 64
+    array_size: int = 0
     requeue: bool = True
     signal_seconds: int = 120
     tries: int = 3
@@ -64,14 +66,19 @@ class Site:
         site = cls(**_checked(content, cls, str(path)))
         if not all(isinstance(line, str) for line in site.modules):
             raise ConfigError(f"modules in {path} must be lines of text, but are {site.modules!r}")
-        if own := [key for key in site.sbatch if str(key).replace("_", "-") in OWN]:
-            raise ConfigError(f"sbatch in {path} must not set {', '.join(own)}: the launcher sets {', '.join(OWN)}")
+        if own := [str(key) for key in site.sbatch if str(key).replace("_", "-") in OWN or len(str(key)) == 1]:
+            raise ConfigError(f"sbatch in {path} must not set {', '.join(own)}: the launcher sets {', '.join(OWN)}, "
+                              "and options have their long names")
         resources = {name: _checked(level, Resources, f"resources of {name} in {path}")
                      for name, level in site.resources.items()}
         _known(resources, DATA_SETS, f"data set in resources of {path}")
         site = replace(site, resources=resources)
         for name in resources:
             _positive(site.of(name), f"resources of {name} in {path}")
+        short = min([site.of(name).minutes for name in resources] + [site.of("default").minutes])
+        if 60 * short <= site.signal_seconds:
+            raise ConfigError(f"signal_seconds in {path} is {site.signal_seconds}, which a time limit of {short} "
+                              "minutes does not leave")
         _positive(site, str(path), ("array_parallelism", "signal_seconds", "tries", "patience"))
         return site
 

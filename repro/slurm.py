@@ -48,12 +48,16 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
+        if "%" in str(self.folder):
+            raise ConfigError(f"SLURM replaces % in names of logs, so {self.folder} cannot hold them; choose another "
+                              "OUTPUT_DIR")
         self.slurm = Slurm(self.site.tries, self.site.patience)
 
     def plan(self, tasks: Mapping[str, Task], found: Mapping[str, State], more: Sequence[str] = ()) -> list[Array]:
         """The arrays that would be submitted; runs that failed in a way named in `more` ask for more than last time."""
         jobs = {id: state.job.id for id, state in found.items() if state.job and state.job.live}
         largest = self.slurm.largest_array() or 1000
+        largest = min(largest, self.site.array_size or largest)
         return list(arrays(tasks, lambda task: self._resources(task, found.get(task.run.id), more), jobs, largest))
 
     def _resources(self, task: Task, state: State | None, more: Sequence[str]) -> Resources:
@@ -90,7 +94,7 @@ class Cluster:
                 self.slurm.cancel_name(made.name)
                 ledger.unlink(missing_ok=True)
                 if attempt + 1 == self.site.tries or not any(word in text.lower() for word in TRANSIENT):
-                    raise SlurmError(f"sbatch refused {len(array.elements)} elements: {text}") from None
+                    raise SlurmError(f"sbatch failed for {len(array.elements)} elements: {text}") from None
                 time.sleep(2 ** attempt)
         raise AssertionError("tries is positive")
 
@@ -119,12 +123,12 @@ class Cluster:
             job_name=made.name, wckey=None, time=made.minutes, mem=f"{made.memory_gb * 1024:.0f}M",
             cpus_per_task=needed.cpus, ntasks_per_node=packed, signal_delay_s=site.signal_seconds,
             stderr_to_stdout=True, array_parallelism=self.parallelism or site.array_parallelism,
-            srun_args=["--open-mode=append", "--kill-on-bad-exit=0", "--wait=0"],
+            srun_args=["--open-mode=append", "--kill-on-bad-exit=0", "--wait=0", f"--cpus-per-task={needed.cpus}"],
             setup=self._setup(ledger, packed, image),
             teardown=["code=$?", *(ROOT / "slurm" / "requeue.sh").read_text().splitlines()],
             additional_parameters={"kill-on-invalid-dep": "yes", "requeue" if site.requeue else "no-requeue": True}
-            | {key.replace("_", "-"): value for key, value in site.sbatch.items()},
-            **{key: value for key, value in asked.items() if value})
+            | {key.replace("_", "-"): value for key, value in site.sbatch.items() if value not in (None, False)},
+            **{key: value for key, value in asked.items() if value is not None and value != ""})
         count = len(array.elements)
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where submitit repeats the error
             warnings.simplefilter("ignore")  # of a job that it cannot follow
@@ -138,10 +142,14 @@ class Cluster:
                  f"export SEVAL_REQUEUE={int(self.site.requeue)}", 'rm -f "$SEVAL_AGAIN"',
                  "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}"]
         if image:  # the second name passes apptainer's --cleanenv and --containall
-            lines.append(f"export SEVAL_IMAGE={shlex.quote(image)} APPTAINERENV_SEVAL_IMAGE={shlex.quote(image)}")
-        if not self.site.slurm_python:  # an image has the code in itself
-            lines.append(f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}")
-        return lines + self.site.modules
+            names = ("SEVAL_IMAGE", "APPTAINERENV_SEVAL_IMAGE", "SINGULARITYENV_SEVAL_IMAGE")
+            lines.append(f"export {' '.join(f'{name}={shlex.quote(image)}' for name in names)}")
+        return lines + self._code()
+
+    def _code(self) -> list[str]:
+        """Bash for a Python that finds this code; an image has its own."""
+        path = [] if self.site.image else [f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+        return path + self.site.modules
 
     def expected(self) -> dict[str, str | None]:
         """The versions of the worker's packages: its command is tried here, before anything is in the queue."""
@@ -149,7 +157,7 @@ class Cluster:
             return versions()
         if not self.site.probe:
             return {}
-        script = "\n".join([*self.site.modules, f"{self.site.python} -m seval.versions"])
+        script = "\n".join([*self._code(), f"{self.site.python} -m seval.versions"])
         try:
             done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300)
             return dict(json.loads(done.stdout.strip().splitlines()[-1]))

@@ -144,7 +144,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--failed", action="store_true", help="the last words of every run that failed")
     parser.add_argument("--json", action="store_true", help="every run as JSON")
     parser.add_argument("--watch", nargs="?", type=float, const=30.0, metavar="SECONDS", help="again, every 30 seconds")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.watch is not None and args.watch <= 0:
+        parser.error(f"--watch takes seconds, more than 0, but is {args.watch:g}")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,12 +162,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not args.watch:
                 return 0
             time.sleep(args.watch)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 0
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -54,7 +55,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--retry", nargs="+", choices=("oom", "crashed", "timeout"), default=(),
                         help="slurm: only runs that ended so, and what stands on them; oom with twice the memory, "
                         "timeout with twice the time")
-    parser.add_argument("--cancel", action="store_true", help="slurm: end what these tables have in the queue")
+    parser.add_argument("--cancel", action="store_true",
+                        help="slurm: end what these tables have in the queue, runs shared with other tables included")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     args = parser.parse_args(argv)
     args.cluster = args.cluster or ("slurm" if shutil.which("sbatch") else "local")
@@ -98,11 +100,10 @@ def on_slurm(args: argparse.Namespace, asked: Selection) -> int:
     site = sites.Site.read(sites.find(args.site))
     cluster = Cluster(site, Path(args.output_dir) / "slurm", args.array_parallelism)
     runs = last_runs(asked)
-    if args.cancel:
-        return _cancel(cluster, states(runs, cluster.folder, cluster.slurm), args.dry_run)
-    if args.dry_run:
-        return _submit(args, asked, runs, cluster)
-    with claim(cluster.folder, "submit", wait=300):  # whoever comes second sees what the first one has submitted
+    alone = nullcontext() if args.dry_run else claim(cluster.folder, "submit", wait=300)
+    with alone:  # whoever comes second sees what the first one has submitted
+        if args.cancel:
+            return _cancel(cluster, states(runs, cluster.folder, cluster.slurm), args.dry_run)
         return _submit(args, asked, runs, cluster)
 
 

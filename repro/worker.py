@@ -114,8 +114,11 @@ def stage(run: Run, scratch: str) -> Run:
         if not target.is_file() or target.stat().st_size != source.stat().st_size:
             folder.mkdir(parents=True, exist_ok=True)
             aside = target.with_name(f".{target.name}.{os.getpid()}")
-            shutil.copyfile(source, aside)
-            os.replace(aside, target)
+            try:
+                shutil.copyfile(source, aside)
+                os.replace(aside, target)
+            finally:
+                aside.unlink(missing_ok=True)
     except OSError as error:
         print(f"{source} was not copied to {folder} ({error}); it is read from where it is", flush=True)
         return run

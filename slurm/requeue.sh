@@ -1,17 +1,21 @@
+# shellcheck shell=bash disable=SC2154  # code is the sourcing script's
 # Sourced at the end of a batch script, on the host: a run that stopped with a checkpoint is put back into the queue.
 # Needs $code, the worker's exit code: 75 is such a run. A worker of the launcher instead leaves the file $SEVAL_AGAIN,
 # unless it gets nowhere. The exit code of several runs in one element says nothing of a single one, so what stands on
 # them finds out by itself.
 if [ -e "${SEVAL_AGAIN:-}" ] || { [ -z "${SEVAL_AGAIN:-}" ] && [ "$code" = 75 ]; }; then
   rm -f "${SEVAL_AGAIN:-}"
+  # of an array this element alone: the bare number of one of them is that of the whole array
+  job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+  job=${job:-$SLURM_JOB_ID}
   state=
   for pause in 0 5 10 20 40; do # the controller may be restarting
     sleep "$pause"
-    state=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T) && break
+    state=$(squeue --noheader --jobs "$job" --format %T) && break
   done
   # A cancelled job is COMPLETING by now: only one that the scheduler would go on with is requeued.
   if [ "$state" = RUNNING ] && [ "${SEVAL_REQUEUE:-1}" = 1 ]; then
-    scontrol requeue "$SLURM_JOB_ID" && sleep 600 # which ends this script
+    scontrol requeue "$job" && sleep 600 # which ends this script
   fi
   exit 75
 fi

@@ -87,8 +87,11 @@ class Lab:
         ledgers = [json.loads(path.read_text()) for path in (self.runs / "slurm").glob("seval-*.json")]
         return [id for ledger in ledgers for element in ledger["elements"] for id in element]
 
+    def logs(self) -> list[Path]:
+        return sorted((self.runs / "slurm" / "logs").glob("*_log.out"))
+
     def log(self) -> str:
-        return "\n".join(path.read_text() for path in sorted((self.runs / "slurm" / "logs").glob("*_log.out")))
+        return "\n".join(path.read_text() for path in self.logs())
 
     def record(self, id: str) -> dict:
         return json.loads((self.runs / id / "record.json").read_text())
@@ -177,8 +180,8 @@ def test_a_canceled_estimate_takes_its_replay_along_and_both_are_submitted_again
 LONG = ["PERIODS.EVAL", 50, "PERIODS.CHECKPOINT", 100_000, "PERIODS.QUALITY", 100_000]
 
 
-def long_run(lab: Lab, seconds: float, settings: tuple = ()) -> str:
-    """A FixMatch run of about so many seconds, by its speed on this machine; returns its id once it is submitted."""
+def long_runs(lab: Lab, seconds: float, seeds: list[int], settings: tuple = ()) -> list[str]:
+    """FixMatch of about so many seconds, by its speed here and now; returns the ids once they are submitted."""
     clock = Run(
         load(
             ROOT / "configs/tiny/fixmatch.yaml",
@@ -186,25 +189,34 @@ def long_run(lab: Lab, seconds: float, settings: tuple = ()) -> str:
         )
     ).execute()
     steps = 50 * max(4, round(seconds * 100 / clock["seconds"] / 50))
-    lab.table({"FixMatch": ROWS["FixMatch"]}, [0], [*LONG, *settings, "SOLVER.MAX_ITER", steps])
+    lab.table({"FixMatch": ROWS["FixMatch"]}, seeds, [*LONG, *settings, "SOLVER.MAX_ITER", steps])
     lab.submit()
-    return lab.submitted()[0]
+    return lab.submitted()
+
+
+def long_run(lab: Lab, seconds: float, settings: tuple = ()) -> str:
+    return long_runs(lab, seconds, [0], settings)[0]
 
 
 @pytest.mark.parametrize("requeue", [True, False])
-def test_a_preempted_run_goes_on_from_the_step_it_had_reached(lab: Lab, requeue: bool) -> None:
+def test_preempted_elements_go_on_from_the_step_they_had_reached_and_others_are_left_alone(
+    lab: Lab, requeue: bool
+) -> None:
     lab.site(requeue=requeue)
-    id = long_run(lab, 20)
-    until(lambda: begun(lab, id))
-    node = squeue(lab.names(), "--format=%N").strip()
-    slurm("sbatch", "--partition=high", f"--nodelist={node}", "--exclusive", "--output=/dev/null", "--wrap=sleep 5")
+    ids = long_runs(lab, 20, [0, 1, 2])
+    until(lambda: all(begun(lab, id) for id in ids))
+    nodes = dict(line.split() for line in squeue(lab.names(), "--format=%i %N").splitlines())
+    last = next(node for job, node in nodes.items() if job.endswith("_2"))  # SLURM gives it the array's own number
+    preempted = [int(job[-1]) for job, node in nodes.items() if node == last]
+    slurm("sbatch", "--partition=high", f"--nodelist={last}", "--exclusive", "--output=/dev/null", "--wrap=sleep 5")
     if not requeue:
-        assert lab.settle() == {"resumable": 1}
-        assert "1 resumable" in lab.submit()
-    assert lab.settle() == {"done": 1}
-    assert "stopped with a checkpoint at step" in lab.log()
-    assert ("restart 1" in lab.log()) == requeue
-    assert result(lab.record(id)) == result(alone(lab, id))
+        assert lab.settle() == {"done": 3 - len(preempted), "resumable": len(preempted)}
+        assert f"{len(preempted)} resumable" in lab.submit()
+    assert lab.settle() == {"done": 3}
+    stopped = [path for path in lab.logs() if "stopped with a checkpoint at step" in path.read_text()]
+    assert len(stopped) == len(preempted) and len(lab.logs()) == 3 + (0 if requeue else len(preempted))
+    assert lab.log().count("restart 1") == (len(preempted) if requeue else 0)
+    assert result(lab.record(ids[2])) == result(alone(lab, ids[2]))
 
 
 def test_a_time_limit_shorter_than_the_run_only_costs_a_requeue(lab: Lab) -> None:

@@ -339,6 +339,25 @@ def test_accounting_tells_how_elements_ended_but_not_that_they_live(fake: Fake) 
     }
 
 
+def test_a_state_of_a_later_slurm_lives_and_a_user_s_own_filters_do_not_count(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [submission("seval-a", ["r"])]
+    fake.put({"12": ["seval-a", "POWER_UP_NODE", "None"]})
+    monkeypatch.setenv("SQUEUE_USERS", "nobody")
+    stub = Path(shutil.which("squeue"))
+    stub.write_text(stub.read_text().replace("\n", '\n[ -z "$SQUEUE_USERS" ] || exit 0\n', 1))
+    assert [job.live for job in Slurm(1, 5).jobs(made).values()] == [True]
+
+
+def test_a_ledger_that_cannot_be_read_is_named(lab: Lab) -> None:
+    lab.submit()
+    path = next((lab.folder / "runs/slurm").glob("seval-*.json"))
+    for text in ('{"name": ', '{"other": 1}'):
+        path.write_text(text)
+        assert f"{path.name} cannot be read" in lab.submit(code=2)
+
+
 def test_many_names_are_asked_for_in_chunks(fake: Fake) -> None:
     made = [submission(f"seval-{k:012x}", ["r"]) for k in range(1201)]
     fake.put({str(k): [each.name, "PENDING", "Priority"] for k, each in enumerate(made)})
@@ -638,7 +657,7 @@ def test_an_unsure_submission_is_taken_back_before_the_next_try(lab: Lab, error:
 def test_a_refusal_ends_it_but_what_went_before_stays(lab: Lab) -> None:
     lab.fake.plan("sbatch", "ok", "fail sbatch: error: Invalid account or account/partition combination specified")
     said = lab.submit(code=1)
-    assert "sbatch refused 3 elements: " in said and "Invalid account" in said and said.count("\n") == 2
+    assert "sbatch failed for 3 elements: " in said and "Invalid account" in said and said.count("\n") == 2
     assert said.startswith("error: ") and "Traceback" not in said
     assert len(lab.ledgers()) == 1 and len(lab.fake.queue()) == 3 and len(lab.fake.calls("sbatch")) == 2
     lab.submit()
@@ -836,7 +855,11 @@ def test_a_worker_that_does_not_start_is_found_before_anything_is_submitted(lab:
     lab.submit("--rows", "Plain")
     script = (lab.fake.folder / "101.sh").read_text()
     assert "no-such-python -u -m submitit.core._submit" in script and lab.ledgers()[0].versions == {}
-    assert "PYTHONPATH" not in script
+    assert f"export PYTHONPATH={ROOT}" in script  # a virtual environment has to find this code, an image has its own
+    lab.site(slurm_python="no-such-python", probe=False, image="sha256:1234")
+    lab.submit("--rows", "Deep")
+    scripts = "".join(path.read_text() for path in lab.fake.folder.glob("10[2-9].sh"))
+    assert "export PYTHONPATH" not in scripts and "SEVAL_IMAGE=sha256:1234" in scripts
 
 
 def test_an_image_is_digested_once(lab: Lab) -> None:
@@ -875,6 +898,8 @@ def read_site(folder: Path, text: str) -> Site:
         ("modules: [{a: b}]", "modules in FILE must be .*text"),
         ("sbatch: [x]", "sbatch in FILE must be of type dict"),
         ("sbatch: {job-name: mine}", "sbatch in FILE .*job-name"),
+        ("sbatch: {c: 3}", "sbatch in FILE must not set c:.*long names"),
+        ("signal_seconds: 600\nresources: {tiny: {minutes: 10}}", "signal_seconds in FILE is 600.* 10 minutes"),
         ("sbatch: {array: 0-3}", "sbatch in FILE .*array"),
         ("sbatch: {cpus_per_task: 8}", "sbatch in FILE must not set cpus_per_task"),
         ("sbatch: {dependency: singleton}", "sbatch in FILE .*dependency"),
@@ -1265,6 +1290,9 @@ def test_the_host_requeues_what_stopped_with_a_checkpoint(tmp_path: Path) -> Non
     assert requeue(tmp_path, 75) == (75, told)  # slurm/run.sbatch, which has no such file
     assert requeue(tmp_path, 75, again=True) == (75, told)
     assert requeue(tmp_path, 0, again=True, SEVAL_PACKED="1") == (75, told)
+    # the last element of an array bears the array's own number, which would mean all of them
+    element = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "2"}
+    assert requeue(tmp_path, 75, again=True, **element) == (75, ["requeue 12_2"])
     assert requeue(tmp_path, 143, again=True) == (75, told)  # of a container whose own code says nothing
     for state in ("COMPLETING", "CANCELLED", "TIMEOUT", ""):
         assert requeue(tmp_path, 75, state, again=True) == (75, [])
