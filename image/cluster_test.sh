@@ -14,14 +14,14 @@ eval "$(slurm/dev_cluster.sh fresh)"
 trap 'slurm/dev_cluster.sh stop' EXIT
 if podman image exists "$image" 2>/dev/null; then
   # the scheduler's variables, and no others: PATH is the image's
-  try podman "podman run --rm --network none --volume {folder}:{folder} --workdir {folder} --env 'SLURM_*' \
+  try podman "podman run --rm --user \$(id -u):\$(id -g) --network none --volume {folder}:{folder} --workdir {folder} --env 'SLURM_*' \
 --env 'SUBMITIT_*' --env 'SEVAL_*' --env 'CUDA_*' --env OMP_NUM_THREADS $image python"
 else
   echo "skipped: Podman has no $image here; make image builds it"
 fi
 if ! find_apptainer; then
   echo "skipped: $why"
-elif [ ! -f "$SIF" ]; then
+elif [ ! -e "$SIF" ]; then
   echo "skipped: no $SIF; make sif builds it"
 else
   try apptainer "$APPTAINER exec --bind {folder} $(realpath "$SIF") python"

@@ -27,7 +27,7 @@ HELD = ("oom", "crashed")
 _ENDED = {"TIMEOUT": "timeout", "DEADLINE": "timeout", "OUT_OF_MEMORY": "oom", "CANCELLED": "canceled",
           "PENDING": "canceled", "PREEMPTED": "resumable", "NODE_FAIL": "resumable", "BOOT_FAIL": "resumable",
           "REVOKED": "resumable"}
-_STOPPING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+_STOPPING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGBUS)  # of a bus error: slurm/requeue.sh
 RESUMABLE, BUSY = 75, 76  # exit codes: stopped with a checkpoint (EX_TEMPFAIL); another process trains the run
 
 

@@ -3,6 +3,12 @@
 # Needs $code, the worker's exit code: 75 is such a run. A worker of the launcher instead leaves the file $SEVAL_AGAIN,
 # unless it gets nowhere. The exit code of several runs in one element says nothing of a single one, so what stands on
 # them finds out by itself.
+# A signal reaches every process of a job step. Where Apptainer mounts a SIF without root, the server of its files is one of
+# them and dies of it, and the run of a bus error (7, or 135 in a shell): it goes on from its last checkpoint.
+if [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ] && { [ "$code" = 7 ] || [ "$code" = 135 ]; }; then
+  code=75
+  [ -z "${SEVAL_AGAIN:-}" ] || touch "$SEVAL_AGAIN"
+fi
 if [ -e "${SEVAL_AGAIN:-}" ] || { [ -z "${SEVAL_AGAIN:-}" ] && [ "$code" = 75 ]; }; then
   rm -f "${SEVAL_AGAIN:-}"
   # of an array this element alone: the bare number of one of them is that of the whole array

@@ -960,12 +960,12 @@ def test_shipped_facts_are_the_defaults_and_each_style_parses(tmp_path: Path) ->
     assert set(shipped.resources) <= set(sites.DATA_SETS)
     assert set(yaml.safe_load(path.read_text())) == {each.name for each in dataclasses.fields(Site)}
     styles: list[list[str]] = []
-    for line in path.read_text().partition("Three styles of site:")[2].splitlines():
+    for line in path.read_text().partition("Styles of site:")[2].splitlines():
         if line.startswith("#   "):
             styles[-1].append(line.removeprefix("#   "))
         elif len(line) > 1:
             styles.append([])
-    assert len(styles) == 3 and all(styles)
+    assert len(styles) == 4 and all(styles)
     for style in styles:
         site = read_site(tmp_path, "\n".join(style))
         assert site.gres and site != Site() and site.of("tiny").minutes > 0
@@ -1290,6 +1290,9 @@ def test_the_host_requeues_what_stopped_with_a_checkpoint(tmp_path: Path) -> Non
     assert requeue(tmp_path, 75) == (75, told)  # slurm/run.sbatch, which has no such file
     assert requeue(tmp_path, 75, again=True) == (75, told)
     assert requeue(tmp_path, 0, again=True, SEVAL_PACKED="1") == (75, told)
+    for code in (7, 135):  # the file server of an image died, and did so too often
+        assert requeue(tmp_path, code) == requeue(tmp_path, code, again=False) == (75, told)
+        assert requeue(tmp_path, code, again=False, SLURM_RESTART_COUNT="10") == (code, [])
     # the last element of an array bears the array's own number, which would mean all of them
     element = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "2"}
     assert requeue(tmp_path, 75, again=True, **element) == (75, ["requeue 12_2"])
