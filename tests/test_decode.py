@@ -211,6 +211,7 @@ def test_what_a_scheduler_sends_to_every_process_of_a_job_disturbs_no_worker(enc
     (tmp_path / "source.pickle").write_bytes(pickle.dumps(encoded.train.images))
     program = f"""
 import os, pickle, signal, sys, time
+from contextlib import suppress
 from pathlib import Path
 from seval.data.decode import Decoder
 from seval.signals import ASKING
@@ -226,10 +227,11 @@ if __name__ == "__main__":
     sender = os.fork()
     if not sender:  # another process than the one that the workers work for
         while os.getppid() != 1 and not Path({str(tmp_path / "over")!r}).exists():
-            for pid in [os.getppid(), *descendants(os.getppid())]:
-                if pid != os.getpid():
-                    for number in ASKING:
-                        os.kill(pid, number)
+            with suppress(ProcessLookupError, FileNotFoundError):  # one that ended meanwhile
+                for pid in [os.getppid(), *descendants(os.getppid())]:
+                    if pid != os.getpid():
+                        for number in ASKING:
+                            os.kill(pid, number)
             time.sleep(0.01)
         os._exit(0)
     def decode():
