@@ -144,11 +144,13 @@ def _check_data(tasks: Mapping[str, Task], only_told: bool) -> None:
 def _about(array: Array) -> str:
     needed, count = array.resources, len(array.elements)
     names = sorted({task.run.cfg.DATASET.NAME for task in array.tasks})
+    rows = list(dict.fromkeys(task.label.partition(", ")[0].removesuffix(" (prerequisite)") for task in array.tasks))
+    what = ", ".join(rows[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
     share = f", {needed.runs_per_gpu} runs on a GPU" if needed.runs_per_gpu > 1 else ""
     after = ", each after its element of the level before" if array.after else \
         f", after job {array.after_job}" if array.after_job else ""
-    return (f"  level {array.level}: {count} element{'s' * (count > 1)} of {', '.join(names)} ({needed.minutes} min, "
-            f"{needed.memory_gb * needed.runs_per_gpu:g} GB, {needed.cpus} cpus{share}){after}")
+    return (f"  level {array.level}: {count} element{'s' * (count > 1)} of {what} on {', '.join(names)} "
+            f"({needed.minutes} min, {needed.memory_gb * needed.runs_per_gpu:g} GB, {needed.cpus} cpus{share}){after}")
 
 
 def _cancel(cluster: Cluster, found: Mapping[str, State], dry_run: bool) -> int:
