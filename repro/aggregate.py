@@ -1,4 +1,5 @@
 """Rebuild a table from the records of its runs, beside the reported numbers, as Markdown, CSV and LaTeX."""
+
 from __future__ import annotations
 
 import argparse
@@ -42,8 +43,16 @@ METRICS = {
 }
 METRICS |= dict.fromkeys(CASES, "Number of classes")
 SPLITS = {"test": "the test images", "valid": "the validation images"}
-SIGNS = {"±": r"$\pm$", "—": "---", "−": "$-$", "γ": r"$\gamma$", "η": r"$\eta$", "π": r"$\pi$", "τ": r"$\tau$",
-         "≠": r"$\neq$"}
+SIGNS = {
+    "±": r"$\pm$",
+    "—": "---",
+    "−": "$-$",
+    "γ": r"$\gamma$",
+    "η": r"$\eta$",
+    "π": r"$\pi$",
+    "τ": r"$\tau$",
+    "≠": r"$\neq$",
+}
 NETWORKS = {"ema": "the averaged network", "raw": "the network without averaging"}
 
 
@@ -52,8 +61,11 @@ def number(values: Sequence[float], wanted: int) -> str:
     if not values:
         return "—"
     mean, std = mean_std(values)
-    return f"{mean:.2f}" + (f" ± {std:.2f}" if len(values) > 1 else "") \
+    return (
+        f"{mean:.2f}"
+        + (f" ± {std:.2f}" if len(values) > 1 else "")
         + (f" [{len(values)}/{wanted}]" if len(values) < wanted else "")
+    )
 
 
 def grid(table: Table, cells: Sequence[Cell]) -> list[list[str]]:
@@ -78,9 +90,11 @@ def result(cell: Cell) -> list[str]:
     """The mean of its runs, the reported one and the difference."""
     values = list(cell.values().values())
     mean, std = cell.reported or (None, None)
-    return [number(values, len(cell.runs)) if cell.runs else "",
-            "" if mean is None else f"{mean} ± {std:.2f}" if std is not None else f"{mean}",
-            f"{mean_std(values)[0] - mean:+.2f}".replace("-", "−") if values and mean is not None else ""]
+    return [
+        number(values, len(cell.runs)) if cell.runs else "",
+        "" if mean is None else f"{mean} ± {std:.2f}" if std is not None else f"{mean}",
+        f"{mean_std(values)[0] - mean:+.2f}".replace("-", "−") if values and mean is not None else "",
+    ]
 
 
 def markdown(table: Table, cells: Sequence[Cell]) -> str:
@@ -99,22 +113,44 @@ def footer(table: Table, cells: Sequence[Cell]) -> list[str]:
     """What was read, over how many seeds, where it departs from that, from which code and at what cost."""
     base = table.common | table.forced
     unit = "" if base["metric"] in CASES else " in percent"
-    lines = [f"{METRICS[base['metric']]} on {SPLITS[base['split']]}{unit}, by {NETWORKS[base['network']]}; "
-             f"of each run {PROTOCOLS[base['protocol']]} (`{base['protocol']}`). "
-             f"Mean ± population standard deviation over {_seeds(cells)}; [n/m]: n of m seeds so far; —: none yet."]
+    lines = [
+        f"{METRICS[base['metric']]} on {SPLITS[base['split']]}{unit}, by {NETWORKS[base['network']]}; "
+        f"of each run {PROTOCOLS[base['protocol']]} (`{base['protocol']}`). "
+        f"Mean ± population standard deviation over {_seeds(cells)}; [n/m]: n of m seeds so far; —: none yet."
+    ]
     levels = [(f"Row {name}", level) for name, level in table.rows.items()]
     levels += [(f"Column {name}", level) for name, level in table.columns.items()]
-    levels += [(f"Row {name}, column {column}", single or {}) for name, level in table.rows.items()
-               for column, single in (level.get("cells") or {}).items()]
-    departures = [(name, {key: level[key] for key in CHOICES if level.get(key, base[key]) != base[key]
-                          and key not in table.forced}) for name, level in levels]
-    lines.append("\n".join(f"- {name} reads " + ", ".join(f"{key} `{value}`" for key, value in other.items()) + "."
-                           for name, other in departures if other))
-    records = {run.id: record for cell in cells for last in cell.runs.values() for run in last.chain()
-               if (record := run.record()) is not None}
+    levels += [
+        (f"Row {name}, column {column}", single or {})
+        for name, level in table.rows.items()
+        for column, single in (level.get("cells") or {}).items()
+    ]
+    departures = [
+        (
+            name,
+            {key: level[key] for key in CHOICES if level.get(key, base[key]) != base[key] and key not in table.forced},
+        )
+        for name, level in levels
+    ]
+    lines.append(
+        "\n".join(
+            f"- {name} reads " + ", ".join(f"{key} `{value}`" for key, value in other.items()) + "."
+            for name, other in departures
+            if other
+        )
+    )
+    records = {
+        run.id: record
+        for cell in cells
+        for last in cell.runs.values()
+        for run in last.chain()
+        if (record := run.record()) is not None
+    }
     devices = sorted({record.get("provenance", {}).get("device", "unknown device") for record in records.values()})
-    lines.append(f"{len(records)} runs with their prerequisites, {_duration(records.values())} of computing on "
-                 f"{', '.join(devices) or 'no device yet'}; code: {_code(records.values())}.")
+    lines.append(
+        f"{len(records)} runs with their prerequisites, {_duration(records.values())} of computing on "
+        f"{', '.join(devices) or 'no device yet'}; code: {_code(records.values())}."
+    )
     lines.append(f"`python repro/submit.py --table {table.name}` does the runs, {_writes(table)}")
     return lines
 
@@ -138,8 +174,9 @@ def _code(records: Iterable[dict]) -> str:
     found = set()
     for record in records:
         origin = record.get("provenance", {})
-        commit = (origin["commit"][:10] if origin.get("commit") else "unknown commit") \
-            + (" with changes" if origin.get("dirty") else "")
+        commit = (origin["commit"][:10] if origin.get("commit") else "unknown commit") + (
+            " with changes" if origin.get("dirty") else ""
+        )
         version = origin.get("packages", {}).get("seval")
         found.add(f"{commit} (seval {version})" if version else commit)
     return ", ".join(sorted(found)) or "no record yet"
@@ -159,26 +196,56 @@ def comma_separated(table: Table, cells: Iterable[Cell]) -> str:
     """One line a cell, in percent; values and ids are in the order of the seeds they are there for."""
     text, notes = io.StringIO(), Footnotes(table)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "column", "mean", "std", "n", "seeds_wanted", "seeds", "values", "ids", *CHOICES,
-                     "reported_mean", "reported_std", "assumed"])
+    writer.writerow(
+        [
+            "row",
+            "column",
+            "mean",
+            "std",
+            "n",
+            "seeds_wanted",
+            "seeds",
+            "values",
+            "ids",
+            *CHOICES,
+            "reported_mean",
+            "reported_std",
+            "assumed",
+        ]
+    )
     for cell in cells:
         values = cell.values()
         mean, std = (f"{number:.4f}" for number in mean_std(values.values())) if values else ("", "")
         if table.kind == "settings":
             mean = hyperparameters.texts(table, cell)[0]
         reported = ["" if number is None else number for number in cell.reported or (None, None)]
-        writer.writerow([cell.row, cell.column, mean, std, len(values), len(cell.runs), " ".join(map(str, values)),
-                         " ".join(f"{value:.4f}" for value in values.values()),
-                         " ".join(cell.runs[seed].id for seed in values),
-                         *(cell.path or [""] * len(CHOICES)), *reported, notes.reasons(cell.row, cell.column)])
+        writer.writerow(
+            [
+                cell.row,
+                cell.column,
+                mean,
+                std,
+                len(values),
+                len(cell.runs),
+                " ".join(map(str, values)),
+                " ".join(f"{value:.4f}" for value in values.values()),
+                " ".join(cell.runs[seed].id for seed in values),
+                *(cell.path or [""] * len(CHOICES)),
+                *reported,
+                notes.reasons(cell.row, cell.column),
+            ]
+        )
     return text.getvalue()
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `ConfigError` where it is wrong."""
     parser = tables.Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="name of a file in paper_tables/ (2 is short for table2), "
-                        "or a path ending in .yaml")
+    parser.add_argument(
+        "--table",
+        required=True,
+        help="name of a file in paper_tables/ (2 is short for table2), or a path ending in .yaml",
+    )
     parser.add_argument("--output-dir", default="runs", help="folder of the runs' folders (default: runs)")
     parser.add_argument("--protocol", choices=CHOICES["protocol"], help="read this protocol instead of the table's")
     parser.add_argument("--out", default=tables.TABLES, type=Path, help="folder to write to (default: paper_tables)")
@@ -202,8 +269,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{page}\n{args.out / table.name}.md, .csv, .tex")
     short = sum(len(cell.values()) < len(cell.runs) for cell in cells)
     if short:
-        print(f"{short} of {len(cells)} cells are short of seeds; python repro/submit.py --table {args.table} "
-              "does what is missing", file=sys.stderr)
+        print(
+            f"{short} of {len(cells)} cells are short of seeds; python repro/submit.py --table {args.table} "
+            "does what is missing",
+            file=sys.stderr,
+        )
     return 1 if short and args.strict else 0
 
 

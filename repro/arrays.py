@@ -3,6 +3,7 @@
 A dependency between arrays goes by index. So only runs of the same *shape* share an array; the shape of a run is
 its class and the shapes of the runs that stand on it. Then each set of k-th dependants lines up, at every level.
 """
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -28,8 +29,12 @@ class Array:
         return [task for element in self.elements for task in element]
 
 
-def arrays(tasks: Mapping[str, Task], resources: Callable[[Task], Resources], jobs: Mapping[str, str], largest: int,
-           ) -> Iterator[Array]:
+def arrays(
+    tasks: Mapping[str, Task],
+    resources: Callable[[Task], Resources],
+    jobs: Mapping[str, str],
+    largest: int,
+) -> Iterator[Array]:
     """The arrays that do `tasks`, each behind the one it waits for; those with the longest chains first.
 
     A task may stand on another one, or on a run that `jobs` (id of the run to job) names. No array has more than
@@ -49,8 +54,10 @@ def arrays(tasks: Mapping[str, Task], resources: Callable[[Task], Resources], jo
 
     def hang(after: Array) -> Iterator[Array]:
         yield after
-        behind = [[sorted(dependants[task.run.id], key=lambda each: repr(shape(each)), reverse=True)
-                   for task in element] for element in after.elements]
+        behind = [
+            [sorted(dependants[task.run.id], key=lambda each: repr(shape(each)), reverse=True) for task in element]
+            for element in after.elements
+        ]
         for k in range(len(behind[0][0])):
             elements = [[each[k] for each in element] for element in behind]
             needed, width = resources(elements[0][0]), max(map(len, elements))
@@ -63,11 +70,11 @@ def arrays(tasks: Mapping[str, Task], resources: Callable[[Task], Resources], jo
         groups[jobs[task.needs] if task.needs else "", shape(task)].append(task)
     for (job, (_, needed, _)), group in sorted(groups.items(), key=lambda each: (-each[0][1][0], repr(each[0]))):
         share = 1 if job else needed.runs_per_gpu
-        elements = [group[start:start + share] for start in range(0, len(group), share)]
+        elements = [group[start : start + share] for start in range(0, len(group), share)]
         for part in ([each] for each in elements) if job else _parts(elements, largest):
             yield from hang(Array(needed, part, after_job=job))
 
 
 def _parts(elements: list[list[Task]], largest: int) -> Iterator[list[list[Task]]]:
     for start in range(0, len(elements), largest):
-        yield elements[start:start + largest]
+        yield elements[start : start + largest]

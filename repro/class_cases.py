@@ -1,4 +1,5 @@
 """How many classes have high or low recall and precision (Table 11), read off a run's record."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,10 @@ def count(record: Mapping, reading: Mapping[str, str]) -> float:
     """Classes of the case `reading["metric"]`. Raises `ConfigError` where a record has no such recalls."""
     for key, only in KEPT.items():
         if reading[key] != only:
-            raise ConfigError(f"metric {reading['metric']} with {key} {reading[key]!r}: a record keeps the classes' "
-                              f"recall and precision for {key} {only!r} only; set that")
+            raise ConfigError(
+                f"metric {reading['metric']} with {key} {reading[key]!r}: a record keeps the classes' "
+                f"recall and precision for {key} {only!r} only; set that"
+            )
     offsets = record["per_class"]
     if reading["offset"] not in offsets:
         raise ConfigError(f"run {record['id']} recorded no offset {reading['offset']!r}, only {', '.join(offsets)}")

@@ -1,4 +1,5 @@
 """Where runs are done: one after another in this process, or several at once in processes of this machine."""
+
 from __future__ import annotations
 
 import fcntl
@@ -47,6 +48,7 @@ def work_under(lock: str, devices: str | None, settings: Sequence[object]) -> No
 
 def end_with(lock: str) -> None:
     """End this process once the submitter no longer holds `lock`, however that came about, `kill -9` included."""
+
     def wait() -> None:
         try:
             with open(lock) as file:
@@ -115,8 +117,9 @@ class Local:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with environment_variables(OMP_NUM_THREADS=1, PYTHONPATH=path):
-                job = executor.submit(work_under, self.lock.name, os.environ.get("CUDA_VISIBLE_DEVICES"),
-                                      words(task.run, **runtime))
+                job = executor.submit(
+                    work_under, self.lock.name, os.environ.get("CUDA_VISIBLE_DEVICES"), words(task.run, **runtime)
+                )
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self.started.append(job)

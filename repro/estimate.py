@@ -1,4 +1,5 @@
 """What runs cost: by the finished ones of their kind, else by an assumption of the site."""
+
 from __future__ import annotations
 
 import re

@@ -1,4 +1,5 @@
 """What a table assumes, as numbered marks on its names and cells and a list of reasons below it."""
+
 from __future__ import annotations
 
 import re
@@ -48,6 +49,7 @@ def escaped(text: str) -> str:
 
 def superscripts(latex: str) -> str:
     """Footnote marks of a tabular, which tabulate has escaped, as superscripts: [^1][^2] becomes 1,2."""
+
     def together(marks: re.Match) -> str:
         return f"$^{{{','.join(re.findall(r'[0-9]+', marks[0]))}}}$"
 

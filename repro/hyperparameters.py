@@ -1,4 +1,5 @@
 """SEVAL's hyper-parameters (Table 10), read from the configurations that a table of kind `settings` names."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -4,6 +4,7 @@ Every array that is submitted has a ledger, `OUTPUT_DIR/slurm/<name>.json`, writ
 name is the array's job name, so what is in the queue is found even where sbatch's answer was lost, and by anyone who
 shares the folder. SLURM is asked with bounded patience: what cannot be learned is an error, never "nothing is queued".
 """
+
 from __future__ import annotations
 
 import json
@@ -21,8 +22,20 @@ from seval.config import ConfigError
 from seval.record import write_json
 
 #: Every other word, such as one that a later SLURM invents, is of a job that is queued or running.
-ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
-         "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"}
+ENDED = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "LAUNCH_FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "RECONFIG_FAIL",
+    "REVOKED",
+    "TIMEOUT",
+}
 #: What a user may have set to filter or format what SLURM answers.
 _OWN = ("SQUEUE_", "SACCT_", "SCANCEL_")
 
@@ -51,8 +64,10 @@ class Submission:
         try:
             return cls(**json.loads(path.read_text()))
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"{path} cannot be read ({error}): it is damaged, or of another version of seval; once "
-                              "nothing of that name is in the queue, delete it") from None
+            raise ConfigError(
+                f"{path} cannot be read ({error}): it is damaged, or of another version of seval; once "
+                "nothing of that name is in the queue, delete it"
+            ) from None
 
     def write(self, folder: Path) -> Path:
         """Its ledger; an `OSError` here means that nothing was submitted."""
@@ -97,10 +112,11 @@ class Slurm:
         own = {key: value for key, value in os.environ.items() if not key.startswith(_OWN)}
         for attempt in range(self.tries):
             if attempt:
-                time.sleep(min(2 ** attempt, self.patience))
+                time.sleep(min(2**attempt, self.patience))
             try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=self.patience,
-                                      env=own | {"SLURM_BITSTR_LEN": "0"})  # or long lists end in ...
+                done = subprocess.run(
+                    command, capture_output=True, text=True, timeout=self.patience, env=own | {"SLURM_BITSTR_LEN": "0"}
+                )  # or long lists end in ...
             except subprocess.TimeoutExpired:
                 error = f"no answer within {self.patience} s"
                 continue
@@ -117,13 +133,17 @@ class Slurm:
         by_name = {each.name: each for each in made}
         found: dict[tuple[str, int], Job] = {}
         for names in _chunks(list(by_name), 500):
-            text = self.ask("squeue", "--noheader", "--array", "--states=all", "--name=" + ",".join(names),
-                            "--format=%j|%i|%T|%r")
+            text = self.ask(
+                "squeue", "--noheader", "--array", "--states=all", "--name=" + ",".join(names), "--format=%j|%i|%T|%r"
+            )
             for name, id, index, state, reason in _rows("squeue", text, by_name):
                 found[name, index] = Job(id, state, by_name[name], reason)
         ended = {name for (name, _), job in found.items() if not job.live}
-        missing = [each for each in made if each.name in ended
-                   or any((each.name, index) not in found for index in range(len(each.elements)))]
+        missing = [
+            each
+            for each in made
+            if each.name in ended or any((each.name, index) not in found for index in range(len(each.elements)))
+        ]
         for key, job in self._accounts(missing).items():  # which may come late, or never, to know of an end
             if job.state in ENDED and not (key in found and found[key].live):
                 found[key] = job
@@ -137,13 +157,21 @@ class Slurm:
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(min(each.created for each in made) - 86400))
         try:
             for names in _chunks(list(by_name), 500):
-                text = self.ask("sacct", "--noheader", "--parsable2", "--allocations", "--allusers",
-                                "--starttime=" + since, "--name=" + ",".join(names),
-                                "--format=JobName,JobID,State,ExitCode")
+                text = self.ask(
+                    "sacct",
+                    "--noheader",
+                    "--parsable2",
+                    "--allocations",
+                    "--allusers",
+                    "--starttime=" + since,
+                    "--name=" + ",".join(names),
+                    "--format=JobName,JobID,State,ExitCode",
+                )
                 for name, id, index, state, code in _rows("sacct", text, by_name):
                     status, _, signal = code.partition(":")
-                    found[name, index] = Job(id, state.partition(" ")[0], by_name[name], exit_code=int(status or 0),
-                                             signal=int(signal or 0))
+                    found[name, index] = Job(
+                        id, state.partition(" ")[0], by_name[name], exit_code=int(status or 0), signal=int(signal or 0)
+                    )
         except (SlurmError, ValueError):
             return {}
         return found
@@ -203,4 +231,4 @@ def latest(folder: Path, slurm: Slurm, wanted: Iterable[str]) -> dict[str, Job]:
 
 def _chunks(items: list, size: int) -> Iterator[list]:
     for start in range(0, len(items), size):
-        yield items[start:start + size]
+        yield items[start : start + size]

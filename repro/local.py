@@ -1,4 +1,5 @@
 """Does the runs of a plan on this machine, each after the one it stands on, and shows how far they are."""
+
 from __future__ import annotations
 
 import sys
@@ -51,8 +52,14 @@ class Overview:
         self.tasks, self.failed, self.drawn = tasks, 0, 0.0
         self.steps = {name: task.steps_done for name, task in tasks.items()}
         self.ended: set[str] = set()
-        self.bar = tqdm(total=sum(task.steps for task in tasks.values()), initial=int(sum(self.steps.values())),
-                        unit=" steps", unit_scale=True, smoothing=0, dynamic_ncols=True)
+        self.bar = tqdm(
+            total=sum(task.steps for task in tasks.values()),
+            initial=int(sum(self.steps.values())),
+            unit=" steps",
+            unit_scale=True,
+            smoothing=0,
+            dynamic_ncols=True,
+        )
 
     def __enter__(self) -> Overview:
         return self
@@ -68,16 +75,21 @@ class Overview:
         self.drawn = time.monotonic()
         self.steps |= {task.run.id: task.steps_done for task in running}
         self.bar.n = int(sum(self.steps.values()))
-        self.bar.set_postfix_str(f"{len(self.ended) - self.failed}/{len(self.tasks)} runs done, {len(running)} running"
-                                 + (f", {self.failed} failed" if self.failed else ""))
+        self.bar.set_postfix_str(
+            f"{len(self.ended) - self.failed}/{len(self.tasks)} runs done, {len(running)} running"
+            + (f", {self.failed} failed" if self.failed else "")
+        )
 
     def success(self, task: Task) -> None:
         self.ended.add(task.run.id)
         self.steps[task.run.id] = task.steps
         record = task.run.record()
         accuracy = record["results"]["test"]["ema"]["none"]["top1"][task.protocol]
-        self._say(task, f"{record['seconds']:.0f} s, "
-                  + ("no test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f} %"))
+        self._say(
+            task,
+            f"{record['seconds']:.0f} s, "
+            + ("no test accuracy" if accuracy is None else f"test accuracy {100 * accuracy:.2f} %"),
+        )
 
     def failure(self, task: Task, reason: str) -> None:
         self.ended.add(task.run.id)
@@ -93,7 +105,7 @@ def last_words(log: Path) -> str:
     """The error at the end of a job's log."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     starts = [i for i, line in enumerate(lines) if line.startswith("Traceback ")]
-    for line in lines[starts[-1] + 1:] if starts else ():
+    for line in lines[starts[-1] + 1 :] if starts else ():
         if line.strip() and not line.startswith(" "):
             return line
     return "it ended without a message; was it killed for memory?"

@@ -1,4 +1,5 @@
 """Which runs a table still lacks, and in what order: each after its prerequisite, and the longest chain first."""
+
 from __future__ import annotations
 
 from collections import Counter

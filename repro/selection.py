@@ -1,4 +1,5 @@
 """Which cells a command is about: of one table, of several, of all of the paper, or a single configuration."""
+
 from __future__ import annotations
 
 import argparse
@@ -16,8 +17,9 @@ Selection = dict[str, list[Cell]]  # by table
 def add_options(parser: argparse.ArgumentParser) -> None:
     """--table, --all or --config, and what narrows them."""
     one = parser.add_mutually_exclusive_group(required=True)
-    one.add_argument("--table", nargs="+", metavar="NAME", help="files in paper_tables/ (2 is table2), or paths ending "
-                     "in .yaml")
+    one.add_argument(
+        "--table", nargs="+", metavar="NAME", help="files in paper_tables/ (2 is table2), or paths ending in .yaml"
+    )
     one.add_argument("--all", action="store_true", help="every table of the paper")
     one.add_argument("--config", metavar="FILE", help="a single configuration instead, with KEY VALUE pairs behind it")
     parser.add_argument("--rows", nargs="+", default=(), help="only these rows")
@@ -32,8 +34,9 @@ def select(args: argparse.Namespace) -> Selection:
     if args.overrides and not args.config:
         raise ConfigError(f"KEY VALUE pairs go with --config, but there is none: {' '.join(args.overrides)}")
     if len(args.overrides) % 2:
-        raise ConfigError(f"KEY VALUE pairs are even in number, but there are {len(args.overrides)} words: "
-                          f"{' '.join(args.overrides)}")
+        raise ConfigError(
+            f"KEY VALUE pairs are even in number, but there are {len(args.overrides)} words: {' '.join(args.overrides)}"
+        )
     output = ["OUTPUT_DIR", args.output_dir]
     if args.config:
         if args.rows or args.columns:
@@ -43,8 +46,11 @@ def select(args: argparse.Namespace) -> Selection:
         runs = {seed: Run(load(args.config, [*words, "SEED", seed])) for seed in seeds}
         return {args.config: [Cell(Path(args.config).stem, "", runs, ("test", "ema", "none", "top1", "median20"))]}
     asked = paper() if args.all else [find(name) for name in args.table]
-    return {table.name: list(table.forcing(*_narrowed(table, asked, args), seeds=list(args.seeds)).cells(output))
-            for table in asked if not args.all or _touched(table, args)}
+    return {
+        table.name: list(table.forcing(*_narrowed(table, asked, args), seeds=list(args.seeds)).cells(output))
+        for table in asked
+        if not args.all or _touched(table, args)
+    }
 
 
 def paper() -> list[Table]:
@@ -61,8 +67,10 @@ def _touched(table: Table, args: argparse.Namespace) -> bool:
 def _narrowed(table: Table, asked: Sequence[Table], args: argparse.Namespace) -> list[list[str]]:
     """Rows and columns of this table; where there are several, a name need only be in one of them."""
     narrowed = []
-    for given, own, others in ((args.rows, table.rows, [each.rows for each in asked]),
-                               (args.columns, table.columns, [each.columns for each in asked])):
+    for given, own, others in (
+        (args.rows, table.rows, [each.rows for each in asked]),
+        (args.columns, table.columns, [each.columns for each in asked]),
+    ):
         narrowed.append([name for name in given if name in own or not any(name in other for other in others)])
     return narrowed
 

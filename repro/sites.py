@@ -1,4 +1,5 @@
 """Facts about a site, read from slurm/cluster.yaml: what to ask SLURM for, and how a worker is started there."""
+
 from __future__ import annotations
 
 import difflib
@@ -16,9 +17,28 @@ from seval.config import ConfigError
 from seval.defaults import CHOICES
 
 #: Options of sbatch that the launcher needs for itself.
-OWN = ("array", "chdir", "cpus-per-task", "dependency", "error", "job-name", "kill-on-invalid-dep", "mem",
-       "mem-per-cpu", "mem-per-gpu", "no-requeue", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output",
-       "requeue", "signal", "time", "wrap")
+OWN = (
+    "array",
+    "chdir",
+    "cpus-per-task",
+    "dependency",
+    "error",
+    "job-name",
+    "kill-on-invalid-dep",
+    "mem",
+    "mem-per-cpu",
+    "mem-per-gpu",
+    "no-requeue",
+    "nodes",
+    "ntasks",
+    "ntasks-per-node",
+    "open-mode",
+    "output",
+    "requeue",
+    "signal",
+    "time",
+    "wrap",
+)
 DATA_SETS = ("default", *CHOICES["DATASET.NAME"])
 
 
@@ -67,18 +87,23 @@ class Site:
         if not all(isinstance(line, str) for line in site.modules):
             raise ConfigError(f"modules in {path} must be lines of text, but are {site.modules!r}")
         if own := [str(key) for key in site.sbatch if str(key).replace("_", "-") in OWN or len(str(key)) == 1]:
-            raise ConfigError(f"sbatch in {path} must not set {', '.join(own)}: the launcher sets {', '.join(OWN)}, "
-                              "and options have their long names")
-        resources = {name: _checked(level, Resources, f"resources of {name} in {path}")
-                     for name, level in site.resources.items()}
+            raise ConfigError(
+                f"sbatch in {path} must not set {', '.join(own)}: the launcher sets {', '.join(OWN)}, "
+                "and options have their long names"
+            )
+        resources = {
+            name: _checked(level, Resources, f"resources of {name} in {path}") for name, level in site.resources.items()
+        }
         _known(resources, DATA_SETS, f"data set in resources of {path}")
         site = replace(site, resources=resources)
         for name in resources:
             _positive(site.of(name), f"resources of {name} in {path}")
         short = min([site.of(name).minutes for name in resources] + [site.of("default").minutes])
         if 60 * short <= site.signal_seconds:
-            raise ConfigError(f"signal_seconds in {path} is {site.signal_seconds}, which a time limit of {short} "
-                              "minutes does not leave")
+            raise ConfigError(
+                f"signal_seconds in {path} is {site.signal_seconds}, which a time limit of {short} "
+                "minutes does not leave"
+            )
         _positive(site, str(path), ("array_parallelism", "signal_seconds", "tries", "patience"))
         return site
 
@@ -104,13 +129,17 @@ def _checked(content: object, kind: type, where: str) -> dict:
     standard = {each.name: getattr(kind(), each.name) for each in fields(kind)}
     _known(content or {}, standard, f"key in {where}")
     # what is left empty has its default, but for an empty gres, which is no GPU
-    given = {key: "" if value is None else value for key, value in (content or {}).items()
-             if value is not None or key == "gres"}
+    given = {
+        key: "" if value is None else value
+        for key, value in (content or {}).items()
+        if value is not None or key == "gres"
+    }
     for key, value in given.items():
         wanted = type(standard[key])
         if not isinstance(value, (int, float) if wanted is float else wanted) or type(value) is bool is not wanted:
-            raise ConfigError(f"{key} in {where} must be of type {wanted.__name__}, such as {standard[key]!r}, "
-                              f"but is {value!r}")
+            raise ConfigError(
+                f"{key} in {where} must be of type {wanted.__name__}, such as {standard[key]!r}, but is {value!r}"
+            )
     return given
 
 

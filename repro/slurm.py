@@ -1,4 +1,5 @@
 """Submits what is missing as job arrays, each level behind the one it stands on, and never the same run twice."""
+
 from __future__ import annotations
 
 import hashlib
@@ -32,8 +33,15 @@ from seval.config import ConfigError
 from seval.record import write_json
 from seval.versions import versions
 
-TRANSIENT = ("unable to contact slurm controller", "timed out", "temporarily", "connection refused", "try again",
-             "communication", "zero bytes")
+TRANSIENT = (
+    "unable to contact slurm controller",
+    "timed out",
+    "temporarily",
+    "connection refused",
+    "try again",
+    "communication",
+    "zero bytes",
+)
 
 
 @dataclass
@@ -49,8 +57,9 @@ class Cluster:
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
         if "%" in str(self.folder):
-            raise ConfigError(f"SLURM replaces % in names of logs, so {self.folder} cannot hold them; choose another "
-                              "OUTPUT_DIR")
+            raise ConfigError(
+                f"SLURM replaces % in names of logs, so {self.folder} cannot hold them; choose another OUTPUT_DIR"
+            )
         self.slurm = Slurm(self.site.tries, self.site.patience)
 
     def plan(self, tasks: Mapping[str, Task], found: Mapping[str, State], more: Sequence[str] = ()) -> list[Array]:
@@ -95,13 +104,18 @@ class Cluster:
                 ledger.unlink(missing_ok=True)
                 if attempt + 1 == self.site.tries or not any(word in text.lower() for word in TRANSIENT):
                     raise SlurmError(f"sbatch failed for {len(array.elements)} elements: {text}") from None
-                time.sleep(2 ** attempt)
+                time.sleep(2**attempt)
         raise AssertionError("tries is positive")
 
     def _submission(self, array: Array, expected: dict) -> Submission:
         gpu = 0 if self.site.gres else -1
-        runtime = {"OUTPUT_DIR": str(self.folder.parent), "GPU_ID": gpu, "RUNTIME.PROGRESS": False,
-                   "RUNTIME.THREADS": array.resources.cpus, "RUNTIME.WORKERS": array.resources.cpus}
+        runtime = {
+            "OUTPUT_DIR": str(self.folder.parent),
+            "GPU_ID": gpu,
+            "RUNTIME.PROGRESS": False,
+            "RUNTIME.THREADS": array.resources.cpus,
+            "RUNTIME.WORKERS": array.resources.cpus,
+        }
         packed = array.resources.runs_per_gpu
         self.last = max(time.time(), math.nextafter(self.last, math.inf))
         return Submission(
@@ -110,25 +124,42 @@ class Cluster:
             settings={task.run.id: words(task.run, **runtime) for task in array.tasks},
             labels={task.run.id: task.label for task in array.tasks},
             needs={task.run.id: task.needs for task in array.tasks if task.needs},
-            created=self.last, minutes=array.resources.minutes, memory_gb=packed * array.resources.memory_gb,
-            versions=expected, scratch=self.site.scratch)
+            created=self.last,
+            minutes=array.resources.minutes,
+            memory_gb=packed * array.resources.memory_gb,
+            versions=expected,
+            scratch=self.site.scratch,
+        )
 
     def _sbatch(self, array: Array, made: Submission, ledger: Path, dependency: str | None, image: str) -> str:
         site, needed = self.site, array.resources
         executor = submitit.SlurmExecutor(self.folder / "logs", python=site.python)
         packed = needed.runs_per_gpu
-        asked = {"partition": site.partition, "account": site.account, "qos": site.qos, "gres": site.gres,
-                 "constraint": site.constraint, "dependency": dependency}
+        asked = {
+            "partition": site.partition,
+            "account": site.account,
+            "qos": site.qos,
+            "gres": site.gres,
+            "constraint": site.constraint,
+            "dependency": dependency,
+        }
         executor.update_parameters(
-            job_name=made.name, wckey=None, time=made.minutes, mem=f"{made.memory_gb * 1024:.0f}M",
-            cpus_per_task=needed.cpus, ntasks_per_node=packed, signal_delay_s=site.signal_seconds,
-            stderr_to_stdout=True, array_parallelism=self.parallelism or site.array_parallelism,
+            job_name=made.name,
+            wckey=None,
+            time=made.minutes,
+            mem=f"{made.memory_gb * 1024:.0f}M",
+            cpus_per_task=needed.cpus,
+            ntasks_per_node=packed,
+            signal_delay_s=site.signal_seconds,
+            stderr_to_stdout=True,
+            array_parallelism=self.parallelism or site.array_parallelism,
             srun_args=["--open-mode=append", "--kill-on-bad-exit=0", "--wait=0", f"--cpus-per-task={needed.cpus}"],
             setup=self._setup(ledger, packed, image),
             teardown=["code=$?", *(ROOT / "slurm" / "requeue.sh").read_text().splitlines()],
             additional_parameters={"kill-on-invalid-dep": "yes", "requeue" if site.requeue else "no-requeue": True}
             | {key.replace("_", "-"): value for key, value in site.sbatch.items() if value not in (None, False)},
-            **{key: value for key, value in asked.items() if value is not None and value != ""})
+            **{key: value for key, value in asked.items() if value is not None and value != ""},
+        )
         count = len(array.elements)
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where submitit repeats the error
             warnings.simplefilter("ignore")  # of a job that it cannot follow
@@ -137,10 +168,14 @@ class Cluster:
 
     def _setup(self, ledger: Path, packed: int, image: str) -> list[str]:
         """Bash before the worker. A signal to the batch script itself is left to the worker."""
-        lines = ["trap : TERM", f"export SEVAL_AGAIN={shlex.quote(str(again(ledger, '')))}"
-                 "${SLURM_ARRAY_TASK_ID:-0}", f"export SEVAL_PACKED={int(packed > 1)}",
-                 f"export SEVAL_REQUEUE={int(self.site.requeue)}", 'rm -f "$SEVAL_AGAIN"',
-                 "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}"]
+        lines = [
+            "trap : TERM",
+            f"export SEVAL_AGAIN={shlex.quote(str(again(ledger, '')))}${{SLURM_ARRAY_TASK_ID:-0}}",
+            f"export SEVAL_PACKED={int(packed > 1)}",
+            f"export SEVAL_REQUEUE={int(self.site.requeue)}",
+            'rm -f "$SEVAL_AGAIN"',
+            "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}",
+        ]
         if image:  # the second name passes apptainer's --cleanenv and --containall
             names = ("SEVAL_IMAGE", "APPTAINERENV_SEVAL_IMAGE", "SINGULARITYENV_SEVAL_IMAGE")
             lines.append(f"export {' '.join(f'{name}={shlex.quote(image)}' for name in names)}")
@@ -163,9 +198,10 @@ class Cluster:
             return dict(json.loads(done.stdout.strip().splitlines()[-1]))
         except (subprocess.TimeoutExpired, ValueError, TypeError, IndexError) as error:
             said = done.stderr.strip().splitlines()[-1:] if not isinstance(error, subprocess.TimeoutExpired) else []
-            raise ConfigError(f"`{self.site.python} -m seval.versions` does not run here ({''.join(said) or error}); "
-                              "mend slurm_python of the site, or set `probe: false` where only nodes can run it"
-                              ) from None
+            raise ConfigError(
+                f"`{self.site.python} -m seval.versions` does not run here ({''.join(said) or error}); "
+                "mend slurm_python of the site, or set `probe: false` where only nodes can run it"
+            ) from None
 
     def digest(self) -> str:
         """What identifies the image in a record: the SHA-256 of its file, or the given text."""
@@ -187,7 +223,11 @@ class Cluster:
     def cancel(self, found: Mapping[str, State]) -> tuple[list[Job], list[str]]:
         """End what these runs have in the queue: (jobs ended, labels of runs of others that go with them)."""
         jobs = {state.job.id: state.job for state in found.values() if state.job and state.job.live}
-        others = [job.submission.labels[id] for job in jobs.values()
-                  for id in job.submission.elements[int(job.id.partition("_")[2] or 0)] if id not in found]
+        others = [
+            job.submission.labels[id]
+            for job in jobs.values()
+            for id in job.submission.elements[int(job.id.partition("_")[2] or 0)]
+            if id not in found
+        ]
         self.slurm.cancel(jobs)
         return list(jobs.values()), others

@@ -1,4 +1,5 @@
 """What has become of every run, by its files, by SLURM and by who holds its claim: the latest word counts."""
+
 from __future__ import annotations
 
 import json
@@ -15,8 +16,15 @@ from seval.run import Run
 
 #: What a run can be, as it is shown, in the order it is counted.
 STATES = {
-    "done": "done", "running": "running", "queued": "queued", "waiting": "waiting", "resumable": "resumable",
-    "timeout": "timed out", "canceled": "canceled", "oom": "out of memory", "crashed": "crashed",
+    "done": "done",
+    "running": "running",
+    "queued": "queued",
+    "waiting": "waiting",
+    "resumable": "resumable",
+    "timeout": "timed out",
+    "canceled": "canceled",
+    "oom": "out of memory",
+    "crashed": "crashed",
     "new": "never submitted",
 }
 _QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
@@ -24,9 +32,17 @@ LIVE = ("running", "queued", "waiting")
 FAILED = ("timeout", "oom", "crashed")
 #: Not submitted again unless asked for: it would end the same way.
 HELD = ("oom", "crashed")
-_ENDED = {"TIMEOUT": "timeout", "DEADLINE": "timeout", "OUT_OF_MEMORY": "oom", "CANCELLED": "canceled",
-          "PENDING": "canceled", "PREEMPTED": "resumable", "NODE_FAIL": "resumable", "BOOT_FAIL": "resumable",
-          "REVOKED": "resumable"}
+_ENDED = {
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "OUT_OF_MEMORY": "oom",
+    "CANCELLED": "canceled",
+    "PENDING": "canceled",
+    "PREEMPTED": "resumable",
+    "NODE_FAIL": "resumable",
+    "BOOT_FAIL": "resumable",
+    "REVOKED": "resumable",
+}
 _STOPPING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGBUS)  # of a bus error: slurm/requeue.sh
 RESUMABLE, BUSY = 75, 76  # exit codes: stopped with a checkpoint (EX_TEMPFAIL); another process trains the run
 
@@ -50,8 +66,9 @@ def states(runs: Iterable[Run], folder: Path, slurm: Slurm | None) -> dict[str, 
     chained = {each.id: each for run in runs for each in run.chain()}
     undone = {id: run for id, run in chained.items() if not run.done()}
     jobs = latest(folder, slurm, undone) if slurm else {}
-    return {id: _state(run, jobs.get(id)) if id in undone else State("done", progress=1.0)
-            for id, run in chained.items()}
+    return {
+        id: _state(run, jobs.get(id)) if id in undone else State("done", progress=1.0) for id, run in chained.items()
+    }
 
 
 def _state(run: Run, job: Job | None) -> State:
@@ -112,8 +129,9 @@ def fail(folder: Path, kind: str, error: str, trace: str, submission: str = "") 
     """Leave in a run's folder why it failed, for as long as it is not begun again."""
     with suppress(OSError):  # a full or read-only disk may be the very reason
         folder.mkdir(parents=True, exist_ok=True)
-        record.write_json(folder / "failure.json", {"kind": kind, "error": error, "traceback": trace,
-                                                    "submission": submission})
+        record.write_json(
+            folder / "failure.json", {"kind": kind, "error": error, "traceback": trace, "submission": submission}
+        )
 
 
 def failure(folder: Path) -> dict | None:

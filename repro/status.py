@@ -1,4 +1,5 @@
 """How far a table is: what has become of every run, what failed and why, and when it will be done."""
+
 from __future__ import annotations
 
 import argparse
@@ -27,8 +28,18 @@ examples:
   python repro/status.py --table 2 --failed         the last words of every run that failed
   python repro/status.py --all --json               every run, for other programs
 """
-SIGNS = {"done": "✓", "running": "", "queued": "q", "waiting": "w", "resumable": "r", "timeout": "T", "canceled": "c",
-         "oom": "M", "crashed": "X", "new": "·"}
+SIGNS = {
+    "done": "✓",
+    "running": "",
+    "queued": "q",
+    "waiting": "w",
+    "resumable": "r",
+    "timeout": "T",
+    "canceled": "c",
+    "oom": "M",
+    "crashed": "X",
+    "new": "·",
+}
 Found = Mapping[str, State]
 
 
@@ -48,11 +59,14 @@ def board(asked: Selection, found: Found) -> str:
         for cell in own:
             rows.setdefault(cell.row, [cell.row]).append(" ".join(sign(run, found) for run in cell.runs.values()))
         runs = {id: found[id] for id in ids(own)}
-        parts.append(f"{name}: {len(runs)} runs: {counts(runs)}\n"
-                     + tabulate(rows.values(), [name, *columns], disable_numparse=True))
+        parts.append(
+            f"{name}: {len(runs)} runs: {counts(runs)}\n"
+            + tabulate(rows.values(), [name, *columns], disable_numparse=True)
+        )
     used = {state.kind for state in found.values()}
-    parts.append("a sign a seed: " + ", ".join(f"{SIGNS[kind] or 'n%'} {word}" for kind, word in STATES.items()
-                                                if kind in used))
+    parts.append(
+        "a sign a seed: " + ", ".join(f"{SIGNS[kind] or 'n%'} {word}" for kind, word in STATES.items() if kind in used)
+    )
     return "\n\n".join(parts)
 
 
@@ -112,10 +126,22 @@ def log_of(run: Run, state: State) -> Path | None:
 
 def as_json(asked: Selection, found: Found) -> str:
     """A list of all runs."""
-    return json.dumps([{"id": id, "label": label, "state": found[id].kind, "detail": found[id].detail,
-                        "progress": found[id].progress, "job": found[id].job.id if found[id].job else None,
-                        "folder": str(run.folder), "failure": failure(run.folder) if found[id].kind in FAILED else None}
-                       for id, (run, label) in runs_of(asked).items()], indent=1)
+    return json.dumps(
+        [
+            {
+                "id": id,
+                "label": label,
+                "state": found[id].kind,
+                "detail": found[id].detail,
+                "progress": found[id].progress,
+                "job": found[id].job.id if found[id].job else None,
+                "folder": str(run.folder),
+                "failure": failure(run.folder) if found[id].kind in FAILED else None,
+            }
+            for id, (run, label) in runs_of(asked).items()
+        ],
+        indent=1,
+    )
 
 
 def report(args: argparse.Namespace, asked: Selection) -> str:

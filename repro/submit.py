@@ -1,4 +1,5 @@
 """Do the runs a table still lacks, each after the run it stands on; what has a record is never done again."""
+
 from __future__ import annotations
 
 import argparse
@@ -46,37 +47,53 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `ConfigError` where it is wrong."""
     parser = tables.Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--cluster", choices=("slurm", "local", "debug"), help="slurm: job arrays; local: processes "
-                        "on this machine; debug: one run after another, in this process (default: slurm if it is here)")
+    parser.add_argument(
+        "--cluster",
+        choices=("slurm", "local", "debug"),
+        help="slurm: job arrays; local: processes "
+        "on this machine; debug: one run after another, in this process (default: slurm if it is here)",
+    )
     parser.add_argument("--jobs", type=int, default=0, help="local: runs at once; default: one per GPU, else per core")
     parser.add_argument("--site", metavar="FILE", help="slurm: facts about the site (default: slurm/cluster.yaml)")
-    parser.add_argument("--array-parallelism", type=int, default=0, metavar="N",
-                        help="slurm: elements of an array at once")
-    parser.add_argument("--retry", nargs="+", choices=("oom", "crashed", "timeout"), default=(),
-                        help="slurm: only runs that ended so, and what stands on them; oom with twice the memory, "
-                        "timeout with twice the time")
-    parser.add_argument("--cancel", action="store_true",
-                        help="slurm: end what these tables have in the queue, runs shared with other tables included")
+    parser.add_argument(
+        "--array-parallelism", type=int, default=0, metavar="N", help="slurm: elements of an array at once"
+    )
+    parser.add_argument(
+        "--retry",
+        nargs="+",
+        choices=("oom", "crashed", "timeout"),
+        default=(),
+        help="slurm: only runs that ended so, and what stands on them; oom with twice the memory, "
+        "timeout with twice the time",
+    )
+    parser.add_argument(
+        "--cancel",
+        action="store_true",
+        help="slurm: end what these tables have in the queue, runs shared with other tables included",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
     args = parser.parse_args(argv)
     args.cluster = args.cluster or ("slurm" if shutil.which("sbatch") else "local")
     if args.jobs < 0 or args.array_parallelism < 0:
         parser.error(f"--jobs and --array-parallelism must be positive, but are {args.jobs}, {args.array_parallelism}")
     if args.cluster != "slurm" and (args.retry or args.cancel):
-        parser.error(f"--retry and --cancel are for --cluster slurm; on this machine ({args.cluster}) a second call "
-                     "tries again what failed, and Ctrl-C ends it")
+        parser.error(
+            f"--retry and --cancel are for --cluster slurm; on this machine ({args.cluster}) a second call "
+            "tries again what failed, and Ctrl-C ends it"
+        )
     return args
 
 
-def describe(asked: Selection, tasks: Mapping[str, Task], found: Mapping[str, State],
-             site: sites.Site) -> list[str]:
+def describe(asked: Selection, tasks: Mapping[str, Task], found: Mapping[str, State], site: sites.Site) -> list[str]:
     """The plan: what is asked for, what has become of it, what is left to do and at what cost."""
     lines, own = [], {name: ids(cells) for name, cells in asked.items()}
     for name, cells in ((name, cells) for name, cells in asked.items() if own[name]):
         others = own[name] & set().union(*(runs for other, runs in own.items() if other != name))
         numbers = [len(cell.runs) for cell in cells if cell.runs]
-        lines.append(f"{name}: {len(numbers)} cells, {sum(numbers)} numbers off {len(own[name])} runs"
-                     + (f", {len(others)} shared with the other tables here" if others else ""))
+        lines.append(
+            f"{name}: {len(numbers)} cells, {sum(numbers)} numbers off {len(own[name])} runs"
+            + (f", {len(others)} shared with the other tables here" if others else "")
+        )
     if len(asked) > 1:
         lines.append(f"in all: {sum(bool(cell.runs) for cell in all_cells(asked))} cells")
     lines.append(f"runs: {len(found)}: {counts(found)}")
@@ -84,15 +101,20 @@ def describe(asked: Selection, tasks: Mapping[str, Task], found: Mapping[str, St
         order = levels(dict(tasks))
         costs = Costs({each.id: each for last in last_runs(asked) for each in last.chain()}.values(), site)
         hours = costs.hours(task.run for task in tasks.values())
-        lines.append(f"to do: {len(tasks)} runs in {len(order)} level{'s' * (len(order) > 1)}: "
-                     f"{', then '.join(str(len(level)) for level in order)}; {hours}")
+        lines.append(
+            f"to do: {len(tasks)} runs in {len(order)} level{'s' * (len(order) > 1)}: "
+            f"{', then '.join(str(len(level)) for level in order)}; {hours}"
+        )
     return lines
 
 
 def each(tasks: Mapping[str, Task], found: Mapping[str, State]) -> list[str]:
     """A line a run."""
-    return [f"  {task.run.id}  level {depth}  {found[task.run.id]!s:<16}  {task.label}"
-            for depth, level in enumerate(levels(dict(tasks)), 1) for task in level]
+    return [
+        f"  {task.run.id}  level {depth}  {found[task.run.id]!s:<16}  {task.label}"
+        for depth, level in enumerate(levels(dict(tasks)), 1)
+        for task in level
+    ]
 
 
 def on_slurm(args: argparse.Namespace, asked: Selection) -> int:
@@ -114,8 +136,14 @@ def _submit(args: argparse.Namespace, asked: Selection, runs: Sequence, cluster:
     if left:
         print(f"left alone: {len(left)}", *left, sep="\n")
     if not tasks:
-        print("nothing to submit; " + ("python repro/status.py follows it" if any(state.kind in LIVE for state in
-              found.values()) else "python repro/aggregate.py prints the table"))
+        print(
+            "nothing to submit; "
+            + (
+                "python repro/status.py follows it"
+                if any(state.kind in LIVE for state in found.values())
+                else "python repro/aggregate.py prints the table"
+            )
+        )
         return 0
     _check_data(tasks, args.dry_run or bool(cluster.site.slurm_python))
     planned = cluster.plan(tasks, found, args.retry)
@@ -134,8 +162,10 @@ def _check_data(tasks: Mapping[str, Task], only_told: bool) -> None:
     asked = {task.run.cfg.DATASET.NAME: task.run.cfg.DATASET.ROOT for task in tasks.values()}
     absent = {name: file for name, root in asked.items() if not (file := data_file(name, root)).is_file()}
     if absent:
-        words = (f"there is no {', '.join(map(str, absent.values()))}; `python repro/prepare.py {next(iter(absent))}` "
-                 "makes it, SEVAL_DATA says where else it is")
+        words = (
+            f"there is no {', '.join(map(str, absent.values()))}; `python repro/prepare.py {next(iter(absent))}` "
+            "makes it, SEVAL_DATA says where else it is"
+        )
         if not only_told:
             raise ConfigError(words)
         print(f"note: {words}")
@@ -147,10 +177,17 @@ def _about(array: Array) -> str:
     rows = list(dict.fromkeys(task.label.partition(", ")[0].removesuffix(" (prerequisite)") for task in array.tasks))
     what = ", ".join(rows[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
     share = f", {needed.runs_per_gpu} runs on a GPU" if needed.runs_per_gpu > 1 else ""
-    after = ", each after its element of the level before" if array.after else \
-        f", after job {array.after_job}" if array.after_job else ""
-    return (f"  level {array.level}: {count} element{'s' * (count > 1)} of {what} on {', '.join(names)} "
-            f"({needed.minutes} min, {needed.memory_gb * needed.runs_per_gpu:g} GB, {needed.cpus} cpus{share}){after}")
+    after = (
+        ", each after its element of the level before"
+        if array.after
+        else f", after job {array.after_job}"
+        if array.after_job
+        else ""
+    )
+    return (
+        f"  level {array.level}: {count} element{'s' * (count > 1)} of {what} on {', '.join(names)} "
+        f"({needed.minutes} min, {needed.memory_gb * needed.runs_per_gpu:g} GB, {needed.cpus} cpus{share}){after}"
+    )
 
 
 def _cancel(cluster: Cluster, found: Mapping[str, State], dry_run: bool) -> int:
@@ -185,8 +222,10 @@ def on_this_machine(args: argparse.Namespace, asked: Selection, again: str) -> i
         with cluster:
             failed = carry_out(tasks, cluster)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; its runs have been ended. The same command goes on from their checkpoints:\n  {again}",
-              file=sys.stderr)
+        print(
+            f"\ninterrupted; its runs have been ended. The same command goes on from their checkpoints:\n  {again}",
+            file=sys.stderr,
+        )
         return 130
     except (OSError, ValueError) as error:
         print(f"error: {error}; what was finished is kept, and the same command goes on from there", file=sys.stderr)
@@ -194,8 +233,13 @@ def on_this_machine(args: argparse.Namespace, asked: Selection, again: str) -> i
     finally:
         signal.signal(signal.SIGTERM, before)
     if failed:
-        print(f"{len(failed)} of {len(tasks)} runs are missing:", *(f"  {tasks[name].label} ({name}): {reason}"
-              for name, reason in failed.items()), f"to try again:\n  {again}", sep="\n", file=sys.stderr)
+        print(
+            f"{len(failed)} of {len(tasks)} runs are missing:",
+            *(f"  {tasks[name].label} ({name}): {reason}" for name, reason in failed.items()),
+            f"to try again:\n  {again}",
+            sep="\n",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 
@@ -220,8 +264,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}; wait for it, then submit what is missing", file=sys.stderr)
         return 1
     except (SlurmError, OSError) as error:
-        print(f"error: {error}. What is in the queue stays there, and nothing is submitted twice: once that is mended, "
-              f"the same command goes on\n  {again}", file=sys.stderr)
+        print(
+            f"error: {error}. What is in the queue stays there, and nothing is submitted twice: once that is mended, "
+            f"the same command goes on\n  {again}",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted; what is in the queue stays there. The same command goes on:\n  {again}", file=sys.stderr)

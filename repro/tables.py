@@ -13,6 +13,7 @@ cell take the same keys; the later one wins, and what each `set`s adds up:
 [mean, std]}}` holds numbers to compare with, in percent. Rows of one configuration are read off the same runs. A table
 of `kind: settings` has no runs: it shows what its configurations say, as repro/hyperparameters.py reads them.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -75,8 +76,10 @@ class Cell:
         node = record["results"]
         for key in self.path:
             if key not in node:
-                raise ConfigError(f"row {self.row!r} reads {'/'.join(self.path)}, but run {record['id']} recorded no "
-                                  f"{key!r} there, only {', '.join(node)}")
+                raise ConfigError(
+                    f"row {self.row!r} reads {'/'.join(self.path)}, but run {record['id']} recorded no "
+                    f"{key!r} there, only {', '.join(node)}"
+                )
             node = node[key]
         return None if node is None else 100 * node
 
@@ -112,15 +115,27 @@ class Table:
         content = _mapping(content, str(path))
         known(content, _TABLE, f"key in {path}")
         known([content.get("kind", "results")], KINDS, f"kind in {path}")
-        columns, rows = ({name: _mapping(level, f"{name} in {path}") for name, level
-                          in _mapping(content.get(part), f"{part} in {path}").items()} for part in ("columns", "rows"))
+        columns, rows = (
+            {
+                name: _mapping(level, f"{name} in {path}")
+                for name, level in _mapping(content.get(part), f"{part} in {path}").items()
+            }
+            for part in ("columns", "rows")
+        )
         if not columns or not rows:
             raise ConfigError(f"{path} must have rows and columns")
         standard = {key: choices[0] for key, choices in CHOICES.items()} | {"seeds": [0, 1, 2]}
         common = standard | {key: content[key] for key in _LEVEL if key in content}
-        table = cls(path.stem, str(content.get("title", path.stem)), str(content.get("note", "")).strip(),
-                    common, columns, rows, _reported(content.get("reported"), rows, columns, path),
-                    content.get("kind", "results"))
+        table = cls(
+            path.stem,
+            str(content.get("title", path.stem)),
+            str(content.get("note", "")).strip(),
+            common,
+            columns,
+            rows,
+            _reported(content.get("reported"), rows, columns, path),
+            content.get("kind", "results"),
+        )
         _check(table.common, str(path))
         for name, level in columns.items():
             _check(level, f"column {name!r} of {path}")
@@ -134,8 +149,12 @@ class Table:
         known(columns, self.columns, f"column of table {self.name}")
         forced = self.forced | {key: value for key, value in settings.items() if value}
         _check(forced, "the command line")
-        return replace(self, forced=forced, rows={name: self.rows[name] for name in rows or self.rows},
-                       columns={name: self.columns[name] for name in columns or self.columns})
+        return replace(
+            self,
+            forced=forced,
+            rows={name: self.rows[name] for name in rows or self.rows},
+            columns={name: self.columns[name] for name in columns or self.columns},
+        )
 
     def cells(self, overrides: Sequence[object] = ()) -> Iterator[Cell]:
         """Every cell, row by row, `overrides` laid over all of them; runs with equal ids are one object."""
@@ -228,8 +247,12 @@ def _check(level: dict, where: str, columns: dict | None = None) -> None:
         if key in level:
             known([level[key]], choices, f"{key} in {where}")
     seeds, pairs, texts = level.get("seeds", [0]), level.get("set", []), level.get("assumed", "a text")
-    if not isinstance(seeds, list) or not seeds or len({*map(str, seeds)}) < len(seeds) \
-            or not all(type(seed) is int and seed >= 0 for seed in seeds):
+    if (
+        not isinstance(seeds, list)
+        or not seeds
+        or len({*map(str, seeds)}) < len(seeds)
+        or not all(type(seed) is int and seed >= 0 for seed in seeds)
+    ):
         raise ConfigError(f"seeds in {where} must be a list of different whole numbers, but is {seeds!r}")
     if not isinstance(pairs, list) or len(pairs) % 2:
         raise ConfigError(f"set in {where} must be a list of KEY VALUE pairs, but is {pairs!r}")

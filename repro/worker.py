@@ -1,4 +1,5 @@
 """What an element of an array does: its share of the runs, each to its record, or to a checkpoint and another try."""
+
 from __future__ import annotations
 
 import math
@@ -95,10 +96,15 @@ def kind_of(error: BaseException) -> str:
 def same_versions(expected: Mapping[str, str | None]) -> None:
     """Raise `WorkerError` with every difference between the packages here and those the submission was made for."""
     here = versions()
-    if other := [f"{name} {here.get(name)} (expected {version})" for name, version in expected.items()
-                 if here.get(name) != version]:
-        raise WorkerError(f"{platform.node()} has other versions than the submission was made for: {', '.join(other)}; "
-                          "mend `slurm_python` of the site, or submit again from this environment")
+    if other := [
+        f"{name} {here.get(name)} (expected {version})"
+        for name, version in expected.items()
+        if here.get(name) != version
+    ]:
+        raise WorkerError(
+            f"{platform.node()} has other versions than the submission was made for: {', '.join(other)}; "
+            "mend `slurm_python` of the site, or submit again from this environment"
+        )
 
 
 def stage(run: Run, scratch: str) -> Run:

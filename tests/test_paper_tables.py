@@ -1,4 +1,5 @@
 """The tables of the paper: which runs they are made of, what they say is assumed, and that their numbers agree."""
+
 from __future__ import annotations
 
 import csv
@@ -24,8 +25,14 @@ RESULTS = [str(number) for number in range(2, 10)]
 C10, C10_1500, C100, C100_50 = "CIFAR10-LT n1=500", "CIFAR10-LT n1=1500", "CIFAR100-LT n1=150", "CIFAR100-LT n1=50"
 #: Rows, columns, and the sums of the means and deviations that the paper prints.
 SHAPES = {
-    "2": (14, 6, 5325.4, 80.85), "3": (6, 2, 692.1, 2.34), "4": (6, 6, 2789.5, 32.38), "5": (5, 3, 909.7, 19.39),
-    "6": (6, 2, 798.8, 6.98), "7": (9, 1, 741.4, 3.42), "8": (6, 1, 184.0, 0), "9": (9, 2, 1191.9, 10.56),
+    "2": (14, 6, 5325.4, 80.85),
+    "3": (6, 2, 692.1, 2.34),
+    "4": (6, 6, 2789.5, 32.38),
+    "5": (5, 3, 909.7, 19.39),
+    "6": (6, 2, 798.8, 6.98),
+    "7": (9, 1, 741.4, 3.42),
+    "8": (6, 1, 184.0, 0),
+    "9": (9, 2, 1191.9, 10.56),
 }
 
 
@@ -47,6 +54,7 @@ def ids(name: str, row: str, column: str) -> list[str]:
 
 # ---- numbers of the paper
 
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_cell_is_there_with_its_reported_number(name: str) -> None:
     table, (rows, columns, means, deviations) = tables.find(name), SHAPES[name]
@@ -58,21 +66,33 @@ def test_every_cell_is_there_with_its_reported_number(name: str) -> None:
     assert all((cell.reported[1] is None) == (name == "8") for cell in cells.values())
 
 
-@pytest.mark.parametrize(("name", "row", "column", "expected"), [
-    ("2", "Supervised", C10, (47.3, 0.95)), ("2", "w/ SEVAL", "STL10-LT n1=450", (75.7, 0.36)),
-    ("2", "w/ CReST+", C100, (57.1, 0.65)), ("2", "FixMatch", "STL10-LT n1=150", (47.6, 4.87)),
-    ("3", "w/ DASO", "U=Uin+Uout", (56.6, 0.32)), ("4", "w/ SEVAL-PL", "gamma_u=1 n1=1500", (89.2, 0.02)),
-    ("4", "w/ DARP", "gamma_u=1/100 n1=500", (70.1, 0.22)), ("5", "w/ DASO", "gamma_l=1 n1=4", (48.6, 2.81)),
-    ("6", "w/ SEVAL-THA", C10, (77.0, 0.93)), ("7", "eta_tau=0.9995", C10, (82.9, 0.09)),
-    ("8", "w/ SEVAL", "Small-ImageNet-127", (34.8, None)), ("9", "MixMatch w/ SEVAL", C10_1500, (81.8, 0.82)),
-])
+@pytest.mark.parametrize(
+    ("name", "row", "column", "expected"),
+    [
+        ("2", "Supervised", C10, (47.3, 0.95)),
+        ("2", "w/ SEVAL", "STL10-LT n1=450", (75.7, 0.36)),
+        ("2", "w/ CReST+", C100, (57.1, 0.65)),
+        ("2", "FixMatch", "STL10-LT n1=150", (47.6, 4.87)),
+        ("3", "w/ DASO", "U=Uin+Uout", (56.6, 0.32)),
+        ("4", "w/ SEVAL-PL", "gamma_u=1 n1=1500", (89.2, 0.02)),
+        ("4", "w/ DARP", "gamma_u=1/100 n1=500", (70.1, 0.22)),
+        ("5", "w/ DASO", "gamma_l=1 n1=4", (48.6, 2.81)),
+        ("6", "w/ SEVAL-THA", C10, (77.0, 0.93)),
+        ("7", "eta_tau=0.9995", C10, (82.9, 0.09)),
+        ("8", "w/ SEVAL", "Small-ImageNet-127", (34.8, None)),
+        ("9", "MixMatch w/ SEVAL", C10_1500, (81.8, 0.82)),
+    ],
+)
 def test_reported_numbers_are_the_papers(name: str, row: str, column: str, expected: tuple) -> None:
     assert cells_of(name)[row, column].reported == expected
 
 
 def test_what_two_tables_share_is_equal_in_numbers_and_runs() -> None:
-    pairs = [(("6", row, column), ("2", row, column))
-             for row in ("FixMatch", "w/ DARP", "w/ FlexMatch", "w/ SEVAL-PL") for column in (C10, C100)]
+    pairs = [
+        (("6", row, column), ("2", row, column))
+        for row in ("FixMatch", "w/ DARP", "w/ FlexMatch", "w/ SEVAL-PL")
+        for column in (C10, C100)
+    ]
     pairs += [(("7", row, C10), ("2", "w/ SEVAL", C10)) for row in tables.find("7").rows if "main" in row]
     assert len(pairs) == 8 + 3
     for one, other in pairs:
@@ -82,6 +102,7 @@ def test_what_two_tables_share_is_equal_in_numbers_and_runs() -> None:
 
 
 # ---- runs
+
 
 @pytest.mark.parametrize("name", ["2", "3", "4", "5", "8"])
 def test_seval_is_seval_pl_read_with_the_learned_offset(name: str) -> None:
@@ -113,13 +134,17 @@ def test_a_replay_stands_on_an_estimate_that_differs_in_the_held_out_labels_only
     assert len({estimate.id for estimate, _ in replays}) == len(replays)
 
 
-@pytest.mark.parametrize(("row", "rules"), [
-    ("w/ SEVAL-PLR", ["SevalRefine", "Threshold", "OneHot"]), ("w/ SEVAL-THA", ["SevalThreshold", "OneHot"])])
+@pytest.mark.parametrize(
+    ("row", "rules"),
+    [("w/ SEVAL-PLR", ["SevalRefine", "Threshold", "OneHot"]), ("w/ SEVAL-THA", ["SevalThreshold", "OneHot"])],
+)
 def test_half_of_seval_has_the_settings_of_the_whole(row: str, rules: list[str]) -> None:
     for column, classes in ((C10, 10), (C100, 100)):
         facts = Facts(classes, torch.ones(classes), 9, num_held_out=9)
-        half, whole = (Policy.parse(cells_of("6")[name, column].runs[79].cfg.HEADS.LINEAR.POLICY, facts)
-                       for name in (row, "w/ SEVAL-PL"))
+        half, whole = (
+            Policy.parse(cells_of("6")[name, column].runs[79].cfg.HEADS.LINEAR.POLICY, facts)
+            for name in (row, "w/ SEVAL-PL")
+        )
         assert [type(rule).__name__ for rule in half] == rules
         mine, (theirs,) = half[0], [rule for rule in whole if type(rule) is type(half[0])]
         assert mine.curriculum.decay == theirs.curriculum.decay and (mine.groups == theirs.groups).all()
@@ -131,8 +156,13 @@ def test_every_policy_can_be_built(name: str) -> None:
     classes = hyperparameters.CLASSES
     for cell in cells_of(name).values():
         cfg = cell.runs[79].cfg
-        facts = Facts(classes[cfg.DATASET.NAME], torch.ones(classes[cfg.DATASET.NAME]), 5, feature_dim=2,
-                      num_held_out=int(bool(cfg.PREREQUISITE)))
+        facts = Facts(
+            classes[cfg.DATASET.NAME],
+            torch.ones(classes[cfg.DATASET.NAME]),
+            5,
+            feature_dim=2,
+            num_held_out=int(bool(cfg.PREREQUISITE)),
+        )
         policies = [Policy.parse(head.POLICY, facts) for head in cfg.HEADS.values() if head.LABELED_LOSS]
         assert cell.path[2] in ("none", *policies[-1].offsets())
 
@@ -168,11 +198,13 @@ def test_every_run_finds_enough_images() -> None:
 
 # ---- what is assumed
 
+
 def test_marks_and_reasons_agree_in_every_form() -> None:
     for name in [*RESULTS, "10", "11"]:
         table, cells = tables.find(name), list(cells_of(name).values())
-        page, latex, lines = (form(table, cells) for form in (
-            aggregate.markdown, aggregate.latex, aggregate.comma_separated))
+        page, latex, lines = (
+            form(table, cells) for form in (aggregate.markdown, aggregate.latex, aggregate.comma_separated)
+        )
         given = re.findall(r"^\[\^(\d+)\]: (.+)$", page, re.MULTILINE)
         marks = re.findall(r"\[\^(\d+)\](?!:)", page)
         assert [number for number, _ in given] == [str(i + 1) for i in range(len(given))] == list(dict.fromkeys(marks))
@@ -196,7 +228,11 @@ def test_a_reason_stands_where_it_was_given(tmp_path: Path) -> None:
     assert "r$^{3,1}$" in latex and r"$^{2}$~of a\_b" in latex
     lines = list(csv.DictReader((tmp_path / "small.csv").read_text().splitlines()))
     assert [line["assumed"] for line in lines] == [
-        "of all of a_b first", "of all first", "of all of a_b", "of all first"]
+        "of all of a_b first",
+        "of all first",
+        "of all of a_b",
+        "of all first",
+    ]
 
 
 @pytest.mark.parametrize("bad", ["3", "[]", '""', "[a, 3]"])
@@ -218,6 +254,7 @@ def test_seeds_are_marked_and_seval_without_settings_of_its_own() -> None:
 
 # ---- names
 
+
 def test_a_number_is_short_for_a_table_of_the_paper(capsys: pytest.CaptureFixture) -> None:
     assert tables.find("2") == tables.find("table2")
     with pytest.raises(ConfigError, match=r"no table '12' at .*table12.yaml; tables in .*2 is short for table2.*demo"):
@@ -225,6 +262,7 @@ def test_a_number_is_short_for_a_table_of_the_paper(capsys: pytest.CaptureFixtur
 
 
 # ---- Table 10
+
 
 def test_table_10_is_read_from_the_configurations() -> None:
     table = tables.find("10")
@@ -248,13 +286,15 @@ def test_a_value_other_than_the_papers_is_marked(tmp_path: Path) -> None:
 
 # ---- Table 11
 
+
 def slow_number(recall: list, precision: list, case: tuple[bool, bool] | None) -> int:
     above = []
     for values in (recall, precision):
         mean = statistics.fmean(value for value in values if value is not None)
         above.append([value is not None and value > mean for value in values])
-    return sum(value is not None and case in (None, pair)
-               for value, pair in zip(recall, zip(*above, strict=True), strict=True))
+    return sum(
+        value is not None and case in (None, pair) for value, pair in zip(recall, zip(*above, strict=True), strict=True)
+    )
 
 
 def test_cases_equal_a_slow_count_and_share_out_the_classes() -> None:
@@ -271,18 +311,37 @@ def test_table_11_reads_the_fixmatch_runs_of_tables_2_and_3(tmp_path: Path, caps
     for column in tables.find("11").columns:
         name = "3" if column.startswith("Semi-Aves") else "2"
         assert ids("11", "total", column) == ids(name, "FixMatch", column.removeprefix("Semi-Aves "))
-    for reported in np.array([[cells_of("11")[row, column].reported[0] for row in tables.find("11").rows]
-                              for column in tables.find("11").columns]):
+    for reported in np.array(
+        [
+            [cells_of("11")[row, column].reported[0] for row in tables.find("11").rows]
+            for column in tables.find("11").columns
+        ]
+    ):
         assert reported[:4].sum() == reported[4]
     for seed, run in cells_of("11")["total", C10].runs.items():
         folder = tmp_path / run.id
         folder.mkdir()
-        (folder / "record.json").write_text(json.dumps({"id": run.id, "results": {}, "per_class": {"none": {
-            "recall": [0.9, 0.8, 0.1, 0.2], "precision": [0.9, 0.1, 0.2 if seed == 79 else 0.8, 0.9]}}}))
+        (folder / "record.json").write_text(
+            json.dumps(
+                {
+                    "id": run.id,
+                    "results": {},
+                    "per_class": {
+                        "none": {
+                            "recall": [0.9, 0.8, 0.1, 0.2],
+                            "precision": [0.9, 0.1, 0.2 if seed == 79 else 0.8, 0.9],
+                        }
+                    },
+                }
+            )
+        )
     options = ["--table", "11", "--out", str(tmp_path), "--output-dir", str(tmp_path)]
     assert aggregate.main(options) == 0
-    lines = {line["row"]: line for line in csv.DictReader((tmp_path / "table11.csv").read_text().splitlines())
-             if line["column"] == C10}
+    lines = {
+        line["row"]: line
+        for line in csv.DictReader((tmp_path / "table11.csv").read_text().splitlines())
+        if line["column"] == C10
+    }
     assert lines["total"]["values"] == "4.0000 4.0000 4.0000"
     assert lines["2 low recall high precision"]["values"] == "1.0000 2.0000 2.0000"
     assert lines["4 low recall low precision"]["values"] == "1.0000 0.0000 0.0000"

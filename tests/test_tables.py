@@ -1,4 +1,5 @@
 """Tables: from YAML to runs, launching what is missing, and back from records to numbers."""
+
 from __future__ import annotations
 
 import csv
@@ -44,9 +45,11 @@ reported:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout of two small configurations and one table, `sweep`; the working directory is in it."""
-    for name, text in {"configs/small/plain.yaml": "SOLVER: {MAX_ITER: 500}",
-                       "configs/small/replay.yaml": "SOLVER: {MAX_ITER: 1000}\nPREREQUISITE: [MEMO, first]",
-                       "paper_tables/sweep.yaml": TABLE}.items():
+    for name, text in {
+        "configs/small/plain.yaml": "SOLVER: {MAX_ITER: 500}",
+        "configs/small/replay.yaml": "SOLVER: {MAX_ITER: 1000}\nPREREQUISITE: [MEMO, first]",
+        "paper_tables/sweep.yaml": TABLE,
+    }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(tables, "CONFIGS", tmp_path / "configs")
@@ -61,23 +64,40 @@ def cells_of(name: str = "sweep") -> dict[tuple[str, str], tables.Cell]:
 
 def write_record(folder: Path, name: str, top1: float | None, seconds: float = 60.0) -> None:
     """As a run would leave it; the logit-adjusted reading is one point better, `last` one point worse."""
+
     def protocols(value: float | None) -> dict:
         return {"top1": {"median20": value, "last": None if value is None else value - 0.01}}
 
-    results = {"test": {"ema": {"none": protocols(top1),
-                                "logit_adjusted": protocols(None if top1 is None else top1 + 0.01)}}}
+    results = {
+        "test": {"ema": {"none": protocols(top1), "logit_adjusted": protocols(None if top1 is None else top1 + 0.01)}}
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "record.json").write_text(json.dumps({
-        "id": name, "results": results, "seconds": seconds,
-        "provenance": {"commit": "0123456789abcdef", "dirty": False, "device": "cpu (x86_64)",
-                       "packages": {"seval": "1.0.0"}}}))
+    (folder / "record.json").write_text(
+        json.dumps(
+            {
+                "id": name,
+                "results": results,
+                "seconds": seconds,
+                "provenance": {
+                    "commit": "0123456789abcdef",
+                    "dirty": False,
+                    "device": "cpu (x86_64)",
+                    "packages": {"seval": "1.0.0"},
+                },
+            }
+        )
+    )
 
 
 def write_sweep() -> dict[tuple[str, str], list[float]]:
     """Records for all but a few runs; returns the values that belong to each cell."""
     cells = cells_of()
-    given = {("Plain", "γ=100"): [0.80, 0.82, 0.81], ("Plain", "γ=10"): [0.70, 0.7025, 0.705],
-             ("Replay & Co", "γ=100"): [0.555, 0.575], ("Deep", "γ=100"): [0.6]}
+    given = {
+        ("Plain", "γ=100"): [0.80, 0.82, 0.81],
+        ("Plain", "γ=10"): [0.70, 0.7025, 0.705],
+        ("Replay & Co", "γ=100"): [0.555, 0.575],
+        ("Deep", "γ=100"): [0.6],
+    }
     for key, values in given.items():
         for run, value in zip(cells[key].runs.values(), values, strict=False):
             for each in run.chain():
@@ -87,10 +107,14 @@ def write_sweep() -> dict[tuple[str, str], list[float]]:
 
 # ---- from YAML to runs
 
+
 def test_grid_is_row_by_row_and_shares_runs(folder: Path) -> None:
     cells = list(tables.find("sweep").cells())
     assert [(cell.row, cell.column) for cell in cells][:3] == [
-        ("Plain", "γ=100"), ("Plain", "γ=10"), ("Plain, LA", "γ=100")]
+        ("Plain", "γ=100"),
+        ("Plain", "γ=10"),
+        ("Plain, LA", "γ=100"),
+    ]
     by_name = {(cell.row, cell.column): cell for cell in cells}
     plain, adjusted = by_name["Plain", "γ=100"], by_name["Plain, LA", "γ=100"]
     assert all(plain.runs[seed] is adjusted.runs[seed] for seed in (0, 1, 2))
@@ -123,25 +147,28 @@ def test_forced_settings_win_over_every_level(folder: Path) -> None:
     assert cell.runs[5].folder.parent == Path("elsewhere")
 
 
-@pytest.mark.parametrize("old, new, message", [
-    ("folder: small", "foldr: small", "unknown key in .*: 'foldr'; did you mean 'folder'"),
-    ("offset: logit_adjusted", "offst: x", "unknown key in row 'Plain, LA' .*'offst'; did you mean 'offset'"),
-    ("offset: logit_adjusted", "offset: logit_adjust", "unknown offset .* did you mean 'logit_adjusted'"),
-    ("offset: logit_adjusted", "protocol: median", "did you mean 'median20'"),
-    ("  γ=100: {}", "  γ=100: {cells: {}}", "unknown key in column 'γ=100'"),
-    ("cells: {γ=10: null}", "cells: {γ=11: null}", "did you mean 'γ=10"),
-    ("  Replay & Co: {γ=100", "  Replay: {γ=100", "unknown row .*'Replay'; did you mean 'Replay & Co'"),
-    ("γ=10: 70.25", "γ=10: [1, 2, 3]", "must be \\[mean, std\\]"),
-    ("seeds: [0, 1, 2]", "seeds: [0, 0]", "seeds .* different whole numbers"),
-    ("seeds: [0, 1, 2]", "seeds: 3", "seeds .* must be a list"),
-    ("IMB_FACTOR_L, 10]", "IMB_FACTOR_L]", "KEY VALUE pairs"),
-    ("IMB_FACTOR_L, 10]", "IMB_FACTR_L, 10]", "column 'γ=10': unknown key .* mean 'DATASET.CIFAR10.IMB_FACTOR_L'"),
-    ("config: plain}", "config: plane}", "no configuration file .*plane.yaml; that folder has plain.yaml"),
-    ("folder: small\n", "", "`folder` is given neither there nor for the table"),
-    ("  Plain, LA: ", "  Plain: ", "'Plain' is given twice"),
-    ("columns:", "columns: [", "cannot read"),
-    ("rows:", "rows: 3\nset:", "rows in .* must be a mapping"),
-])
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("folder: small", "foldr: small", "unknown key in .*: 'foldr'; did you mean 'folder'"),
+        ("offset: logit_adjusted", "offst: x", "unknown key in row 'Plain, LA' .*'offst'; did you mean 'offset'"),
+        ("offset: logit_adjusted", "offset: logit_adjust", "unknown offset .* did you mean 'logit_adjusted'"),
+        ("offset: logit_adjusted", "protocol: median", "did you mean 'median20'"),
+        ("  γ=100: {}", "  γ=100: {cells: {}}", "unknown key in column 'γ=100'"),
+        ("cells: {γ=10: null}", "cells: {γ=11: null}", "did you mean 'γ=10"),
+        ("  Replay & Co: {γ=100", "  Replay: {γ=100", "unknown row .*'Replay'; did you mean 'Replay & Co'"),
+        ("γ=10: 70.25", "γ=10: [1, 2, 3]", "must be \\[mean, std\\]"),
+        ("seeds: [0, 1, 2]", "seeds: [0, 0]", "seeds .* different whole numbers"),
+        ("seeds: [0, 1, 2]", "seeds: 3", "seeds .* must be a list"),
+        ("IMB_FACTOR_L, 10]", "IMB_FACTOR_L]", "KEY VALUE pairs"),
+        ("IMB_FACTOR_L, 10]", "IMB_FACTR_L, 10]", "column 'γ=10': unknown key .* mean 'DATASET.CIFAR10.IMB_FACTOR_L'"),
+        ("config: plain}", "config: plane}", "no configuration file .*plane.yaml; that folder has plain.yaml"),
+        ("folder: small\n", "", "`folder` is given neither there nor for the table"),
+        ("  Plain, LA: ", "  Plain: ", "'Plain' is given twice"),
+        ("columns:", "columns: [", "cannot read"),
+        ("rows:", "rows: 3\nset:", "rows in .* must be a mapping"),
+    ],
+)
 def test_mistake_in_a_table_is_named(folder: Path, old: str, new: str, message: str) -> None:
     assert old in TABLE
     (folder / "paper_tables/bad.yaml").write_text(TABLE.replace(old, new, 1))
@@ -150,9 +177,17 @@ def test_mistake_in_a_table_is_named(folder: Path, old: str, new: str, message: 
 
 
 @pytest.mark.parametrize("main", [submit.main, aggregate.main])
-@pytest.mark.parametrize("argv", [
-    ["--table", "swep"], [], ["--table", "sweep", "--jobs", "x"], ["--table", "sweep", "--no"],
-    ["--table", "sweep", "--rows", "Plane"], ["--table", "sweep", "--protocol", "best"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--table", "swep"],
+        [],
+        ["--table", "sweep", "--jobs", "x"],
+        ["--table", "sweep", "--no"],
+        ["--table", "sweep", "--rows", "Plane"],
+        ["--table", "sweep", "--protocol", "best"],
+    ],
+)
 def test_bad_input_is_one_line_and_exit_code_2(folder: Path, main, argv: list[str], capsys) -> None:
     assert main(argv) == 2
     out, err = capsys.readouterr()
@@ -163,12 +198,19 @@ def test_shipped_tables_load() -> None:
     for path in sorted(tables.TABLES.glob("*.yaml")):
         assert list(tables.find(path.stem).cells())
     cells = list(tables.find("demo").cells())
-    assert [cell.row for cell in cells] == ["Supervised", "Supervised + LA", "FixMatch", "FixMatch + post-hoc LA",
-                                            "SEVAL-PL", "SEVAL"]
+    assert [cell.row for cell in cells] == [
+        "Supervised",
+        "Supervised + LA",
+        "FixMatch",
+        "FixMatch + post-hoc LA",
+        "SEVAL-PL",
+        "SEVAL",
+    ]
     assert len({run.id for cell in cells for last in cell.runs.values() for run in last.chain()}) == 15
 
 
 # ---- launching what is missing
+
 
 @pytest.fixture
 def executed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
@@ -216,8 +258,11 @@ def test_failure_takes_only_its_dependants_along(executed: list, folder: Path, c
     (folder / "broken").touch()
     assert launch("--columns", "γ=100") == 1
     out, err = capsys.readouterr()
-    missing = {key[0]: [seed for seed, run in cell.runs.items() if run.record() is None]
-               for key, cell in cells_of().items() if key[1] == "γ=100"}
+    missing = {
+        key[0]: [seed for seed, run in cell.runs.items() if run.record() is None]
+        for key, cell in cells_of().items()
+        if key[1] == "γ=100"
+    }
     assert missing == {"Plain": [0], "Plain, LA": [0], "Replay & Co": [0, 1], "Deep": [0, 1]}
     assert "FAILED, ValueError: made to fail (log: " in out and "FAILED, not started, it stands on" in out
     assert "python repro/submit.py --table sweep --cluster debug --columns γ=100" in err.replace("'", "")
@@ -251,7 +296,8 @@ def test_settings_of_a_job_lead_to_the_same_run(folder: Path) -> None:
                 again = Run(load((), clusters.words(run, **{"RUNTIME.THREADS": 1, "GPU_ID": 1})))
                 assert (again.id, again.folder) == (run.id, run.folder)
                 assert again.cfg.RUNTIME.THREADS == 1 and [each.id for each in again.chain()] == [
-                    each.id for each in run.chain()]
+                    each.id for each in run.chain()
+                ]
 
 
 @pytest.fixture
@@ -270,6 +316,7 @@ def workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def work_under(lock: str, devices: str | None, settings: list) -> None:
         import os
         import time
+
         end_with(lock)
         pairs = dict(zip(settings[::2], settings[1::2], strict=True))
         assert pairs.pop("RUNTIME.THREADS") == 1 and pairs.pop("RUNTIME.PROGRESS") is False
@@ -349,6 +396,7 @@ def test_work_waits_for_another_process(monkeypatch: pytest.MonkeyPatch, folder:
 
 # ---- back from records to numbers
 
+
 def summarize(*more: str) -> int:
     return aggregate.main(["--table", "sweep", "--out", "out", *more])
 
@@ -367,8 +415,11 @@ def test_page_equals_the_golden_one(folder: Path) -> None:
 def test_page_means_what_it_says(folder: Path) -> None:
     given = write_sweep()
     summarize()
-    lines = [[text.strip() for text in re.split(r"(?<!\\)\|", line)[1:-1]]
-             for line in Path("out/sweep.md").read_text().splitlines() if line.startswith("|")]
+    lines = [
+        [text.strip() for text in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in Path("out/sweep.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
     header, rows = lines[0], {line[0]: line[1:] for line in lines[2:]}
     assert header == ["Method", "γ=100", "reported", "ours − reported", "γ=10", "reported", "ours − reported"]
     for (row, column), values in given.items():
@@ -379,7 +430,7 @@ def test_page_means_what_it_says(folder: Path) -> None:
         if len(values) > 1:
             assert f" ± {statistics.pstdev(percent):.2f}" in text
         assert text.endswith(f"[{len(values)}/3]") == (len(values) < 3)
-        reported, difference = rows[row][at + 1:at + 3]
+        reported, difference = rows[row][at + 1 : at + 3]
         if reported:
             expected = statistics.fmean(percent) - float(reported.split()[0])
             assert float(difference.replace("−", "-")) == pytest.approx(expected, abs=0.0051)
@@ -438,4 +489,3 @@ def test_null_is_missing_but_an_unknown_offset_is_an_error(folder: Path, capsys)
     (folder / "paper_tables/sweep.yaml").write_text(TABLE.replace("logit_adjusted", "seval"))
     assert summarize() == 2
     assert "recorded no 'seval' there, only none, logit_adjusted" in capsys.readouterr().err
-

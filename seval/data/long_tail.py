@@ -42,9 +42,7 @@ def class_counts(head: int, factor: float, num_classes: int, reverse: bool = Fal
     return counts[::-1] if reverse else counts
 
 
-def split(
-    labels: np.ndarray, cfg: Node, *, pool: np.ndarray | None = None, batch: np.ndarray | None = None
-) -> Splits:
+def split(labels: np.ndarray, cfg: Node, *, pool: np.ndarray | None = None, batch: np.ndarray | None = None) -> Splits:
     """The splits of `cfg.SEED` over training `labels` (N,).
 
     pool (M,) bool are the images of a set's own unlabeled part, true where they are of the training classes; batch
