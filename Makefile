@@ -35,8 +35,9 @@ test-cluster: $(VENV)/ready  ## the launcher on a real SLURM, which this starts 
 cluster-container-test: $(VENV)/ready  ## the launcher with the real image: by Podman, and by Apptainer where it is
 	image/cluster_test.sh
 
-lint: $(VENV)/ready  ## ruff
+lint: $(VENV)/ready  ## ruff: rules and format
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 bench: $(VENV)/ready  ## side-by-side timings, as ratios
 	$(RUN)/python benchmarks/fits.py
