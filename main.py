@@ -32,9 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, run, report; errors are one line on stderr."""
     args = _parse(argv)
     from seval.config import load  # the packages below take seconds to import; --help should not
-    from seval.run import Interrupted, MissingPrerequisite, Run, RunBusy
+    from seval.errors import Interrupted, MissingPrerequisite, RunBusy, TrainingError
+    from seval.run import Run
     from seval.signals import listening
-    from seval.train import TrainingError
 
     try:
         if args.list_methods:

@@ -48,7 +48,7 @@ def main() -> int:
 def stand_in(raw: Path, side: int, count: int, form: str) -> None:
     """Eleven files of `count` images."""
     sys.path.insert(0, str(ROOT))
-    from seval.data.prepare import read
+    from seval.data.hdf5 import read
     from tests.standins import TINY, write_imagenet
 
     tiny = read(TINY)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from seval.config import ConfigError
+from seval.errors import ConfigError
 
 #: Metrics that are numbers of classes: whether recall and precision are above the average; None counts all classes.
 CASES: dict[str, tuple[bool, bool] | None] = {

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 
 from repro.tables import Cell, Table, known
-from seval.config import Node
-from seval.policy.base import Facts, Policy
+from seval.defaults import Node
+from seval.policy.base import Facts
+from seval.policy.language import build_policy
 from seval.policy.seval import SevalRefine, SevalThreshold
 
 #: Of the data sets; a configuration leaves them to the prepared file.
@@ -18,7 +19,7 @@ CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "semi_aves": 200, "small
 def rule(cfg: Node, kind: type) -> SevalRefine | SevalThreshold:
     """SEVAL's rule of that kind in the configured policy."""
     classes = CLASSES[cfg.DATASET.NAME]
-    policy = Policy.parse(cfg.HEADS.LINEAR.POLICY, Facts(classes, torch.ones(classes), 1, num_held_out=1))
+    policy = build_policy(cfg.HEADS.LINEAR.POLICY, Facts(classes, torch.ones(classes), 1, num_held_out=1))
     return next(rule for rule in policy if isinstance(rule, kind))
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from seval.config import ConfigError
+from seval.errors import ConfigError
 from seval.record import write_json
 
 #: Every other word, such as one that a later SLURM invents, is of a job that is queued or running.

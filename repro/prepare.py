@@ -8,8 +8,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
 
-from seval.data.prepare import DataError, ImageSet, class_counts, data_file, read, verify, write
+from seval.data.hdf5 import data_file, read, verify, write
+from seval.data.image_set import ImageSet, class_counts
 from seval.data.sources import SOURCES, Source
+from seval.errors import DataError
 
 _EXAMPLES = """examples:
   python repro/prepare.py cifar10 --download           fetch CIFAR-10 into data/raw and write data/cifar10.h5

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repro.tables import TABLES, Cell, Table, find
-from seval.config import ConfigError, load
+from seval.config import load
+from seval.errors import ConfigError
 from seval.run import Run
 
 Selection = dict[str, list[Cell]]  # by table

@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 
 from repro.tables import ROOT
-from seval.config import ConfigError
 from seval.defaults import CHOICES
+from seval.errors import ConfigError
 
 #: Options of sbatch that the launcher needs for itself.
 OWN = (

@@ -29,7 +29,7 @@ from repro.sites import Resources, Site
 from repro.states import State
 from repro.tables import ROOT
 from repro.worker import again, work
-from seval.config import ConfigError
+from seval.errors import ConfigError
 from seval.record import write_json
 from seval.versions import versions
 

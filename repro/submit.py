@@ -26,9 +26,9 @@ from repro.plan import Task, levels, missing, plan
 from repro.selection import Selection, add_options, all_cells, ids, last_runs, select
 from repro.slurm import Cluster
 from repro.states import LIVE, State, counts, states
-from seval.claim import RunBusy, claim
-from seval.config import ConfigError
-from seval.data.prepare import data_file
+from seval.claim import claim
+from seval.data.hdf5 import data_file
+from seval.errors import ConfigError, RunBusy
 
 EXAMPLES = """\
 examples:

@@ -27,7 +27,9 @@ import numpy as np
 import yaml
 
 from repro.class_cases import CASES, count
-from seval.config import ConfigError, Node, load
+from seval.config import load
+from seval.defaults import Node
+from seval.errors import ConfigError
 from seval.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,9 @@ from pathlib import Path
 from repro import states
 from repro.jobs import Submission
 from seval.config import load, with_overrides
-from seval.data import prepare
-from seval.run import Interrupted, MissingPrerequisite, Run, RunBusy
+from seval.data import hdf5
+from seval.errors import Interrupted, MissingPrerequisite, RunBusy
+from seval.run import Run
 from seval.signals import listening
 from seval.versions import versions
 
@@ -110,7 +111,7 @@ def same_versions(expected: Mapping[str, str | None]) -> None:
 def stage(run: Run, scratch: str) -> Run:
     """The run with its data set on the node's own disk, copied there unless it is; a failing copy is no failure."""
     folder = Path(os.path.expandvars(scratch)) if scratch else None
-    source = prepare.data_file(run.cfg.DATASET.NAME, run.cfg.DATASET.ROOT)
+    source = hdf5.data_file(run.cfg.DATASET.NAME, run.cfg.DATASET.ROOT)
     if folder is None or not source.is_file():
         return run
     target = folder / source.name

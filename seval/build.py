@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seval.algorithms import ALGORITHMS, Head
 from seval.algorithms.consistency import Supervised
-from seval.calls import parse_call
-from seval.config import ConfigError, Node, node_of
 from seval.data.augment import evaluation
 from seval.data.decode import Decoder, is_encoded
+from seval.data.image_set import ImageSet, Part
 from seval.data.loader import Images, Loader, Streamed, generator
-from seval.data.long_tail import Splits
-from seval.data.prepare import ImageSet, Part
-from seval.losses import build_labeled_loss
-from seval.models import network
+from seval.data.splits import Splits
+from seval.defaults import Node, node_of
+from seval.errors import ConfigError
+from seval.losses import LABELED_LOSSES
 from seval.models.ema import Ema
+from seval.models.network import Network
+from seval.models.resnet import cifar_resnet50, resnet50
+from seval.models.wide_resnet import WideResNet
 from seval.policy.base import Facts, Policy
+from seval.policy.language import build_policy
 
 
 class Training(NamedTuple):
@@ -32,7 +35,7 @@ class Training(NamedTuple):
     class_counts: Tensor  # (C,) labeled
     mean: Tensor
     std: Tensor
-    net: network.Network
+    net: Network
     ema: Ema
     optimizer: torch.optim.Optimizer
     algorithm: Supervised
@@ -87,9 +90,9 @@ def build(
     data = {name: _evaluated(cfg, images) for name, images in stored.items()}
     mean, std = (torch.tensor(values, dtype=torch.float32, device=device) for values in (image_set.mean, image_set.std))
     counts = torch.bincount(data["labeled"].labels, minlength=image_set.num_classes).float()
-    call = parse_call(cfg.ALGORITHM.NAME, ALGORITHMS, kind="algorithm", skip=2)
+    recipe = ALGORITHMS.read(cfg.ALGORITHM.NAME)
     torch.manual_seed(generator(cfg.SEED, "weights").initial_seed())
-    net = network.build(cfg, image_set.num_classes, len(image_set.mean), ALGORITHMS[call.name].auxiliary)
+    net = build_network(cfg, image_set.num_classes, len(image_set.mean), ALGORITHMS.known[recipe.name].auxiliary)
     if start is not None:
         known = {key.removeprefix("backbone."): value for key, value in start.items() if key.startswith("backbone.")}
         net.backbone.load_state_dict(known)
@@ -105,8 +108,8 @@ def build(
     )
     labeled = with_selected(stored["labeled"], stored["unlabeled"], artifacts.get(list(net.classifiers)[-1], {}))
     heads = [build_head(cfg, name, facts, artifacts.get(name, {}), labeled.labels) for name in net.classifiers]
-    check_penalties(call.name, [head.policy for head in heads])
-    algorithm = ALGORITHMS[call.name](facts, cfg.ALGORITHM.UNLABELED_WEIGHT, **call.arguments).to(device)
+    check_penalties(recipe.name, [head.policy for head in heads])
+    algorithm = ALGORITHMS.build(recipe, facts, cfg.ALGORITHM.UNLABELED_WEIGHT).to(device)
     loader = build_loader(cfg, labeled, stored["unlabeled"], algorithm.views, mean, std)
     ema, optimizer = Ema(net, cfg.MODEL.EMA_DECAY), build_optimizer(cfg, net)
     return Training(cfg, data, counts, mean, std, net, ema, optimizer, algorithm, heads, loader)
@@ -115,8 +118,8 @@ def build(
 def build_head(cfg: Node, name: str, facts: Facts, artifacts: dict[str, np.ndarray], labels: Tensor) -> Head:
     """The head of that name; its loss balances the `labels` (N,) drawn in training, its policy those of `facts`."""
     node, drawn = cfg.HEADS[name.upper()], torch.bincount(labels, minlength=facts.num_classes).float()
-    policy = Policy.parse(node.POLICY, facts._replace(artifacts=artifacts)).to(labels.device)
-    return Head(name, build_labeled_loss(node.LABELED_LOSS, drawn), policy)
+    policy = build_policy(node.POLICY, facts._replace(artifacts=artifacts)).to(labels.device)
+    return Head(name, LABELED_LOSSES.build(node.LABELED_LOSS, drawn), policy)
 
 
 def build_loader(
@@ -132,7 +135,7 @@ def build_loader(
 def check_penalties(algorithm: str, policies: Iterable[Policy]) -> None:
     """Raise `ConfigError` where a rule adds a loss on the student's view and the algorithm has none."""
     for rule in (rule for policy in policies for rule in policy if rule.penalizes):
-        if not ALGORITHMS[algorithm].has_student:
+        if not ALGORITHMS.known[algorithm].has_student:
             raise ConfigError(
                 f"{type(rule).__name__} adds a loss on the view that is trained on, but {algorithm} trains on none as "
                 "it is; give it weight 0 (daso: alignment=0.0, freematch: fairness=0.0)"
@@ -209,3 +212,23 @@ def build_optimizer(cfg: Node, net: torch.nn.Module) -> torch.optim.Optimizer:
         weight_decay=solver.WEIGHT_DECAY,
         nesterov=solver.MOMENTUM > 0,
     )
+
+
+def build_network(cfg: Node, num_classes: int, in_channels: int, auxiliary: Mapping[str, int]) -> Network:
+    """The configured network; its weights are drawn from PyTorch's global generator.
+
+    Raises `ConfigError` where pretrained weights are asked for and cannot be had.
+    """
+    heads = {name.lower(): head.CLASSIFIER for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
+    half = cfg.SOLVER.PRECISION == "bfloat16"
+    return Network(_backbone(cfg.MODEL, in_channels), heads, num_classes, auxiliary, cfg.MODEL.FROZEN, half)
+
+
+def _backbone(model: Node, in_channels: int) -> nn.Module:
+    match model.NAME:
+        case "resnet50":
+            return resnet50(in_channels, model.PRETRAINED, model.WEIGHTS)
+        case "cifar_resnet50":
+            return cifar_resnet50(in_channels)
+        case _:
+            return WideResNet(model.DEPTH, model.WIDTH, 0, in_channels)

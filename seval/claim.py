@@ -18,14 +18,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from seval.errors import RunBusy
+
 BEAT, STALE, POLL = 15.0, 120.0, 1.0  # seconds: between signs of life; without one until dead; between looks at a claim
 KERNEL = ("host", "boot", "namespace", "uid")  # where these agree, process numbers mean the same, and are shown
 JOB = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID")
 SAID = (*JOB, "SLURM_RESTART_COUNT", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "USER")
-
-
-class RunBusy(RuntimeError):
-    """Another living process holds the folder."""
 
 
 class Claim:

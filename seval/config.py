@@ -10,15 +10,15 @@ from functools import lru_cache
 from pathlib import Path
 
 import yaml
-from yacs.config import CfgNode as Node
 
-from seval.defaults import ALIASES, CHOICES, DEFAULTS, NODES, NOT_IDENTITY, NOT_NEGATIVE, POSITIVE
+from seval.algorithms import ALGORITHMS
+from seval.defaults import ALIASES, CHECKS, CHOICES, DEFAULTS, NOT_IDENTITY, Node, node_of
+from seval.errors import ConfigError
+from seval.losses import LABELED_LOSSES
+from seval.models.network import CLASSIFIERS
+from seval.policy.language import canonical
 
 _parsed = lru_cache(512)(yaml.safe_load)  # by text: a table reads few files, each hundreds of times
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message says what was given, what was expected and what to do."""
 
 
 def defaults() -> Node:
@@ -79,16 +79,6 @@ def settings(cfg: Node) -> dict[str, object]:
 def delta(cfg: Node) -> dict[str, object]:
     """What of the settings differs from the defaults: the input of a run's identity."""
     return {key: value for key, value in settings(cfg).items() if value != _STANDARD[key]}
-
-
-def node_of(name: str) -> str:
-    """The key in DATASET of a data set's own node."""
-    return NODES.get(name, name.upper())
-
-
-def own_node(cfg: Node) -> Node:
-    """The configured data set's own node in DATASET."""
-    return cfg.DATASET[node_of(cfg.DATASET.NAME)]
 
 
 def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object, str]]:
@@ -160,27 +150,21 @@ def _coerce(key: str, value: object, default: object, where: str) -> object:
 
 def _canonicalize(cfg: Node) -> None:
     """Give settings that mean the same one spelling, so that equal runs have equal identities."""
-    from seval.algorithms import ALGORITHMS
-    from seval.calls import parse_call
-    from seval.losses import LABELED_LOSSES
-    from seval.models.network import CLASSIFIERS
-    from seval.policy.base import canonical
-
     if cfg.CURRICULUM:
         cfg.PREREQUISITE = []  # it replaces what a prerequisite would have learned
     where = "ALGORITHM.NAME"
     try:
-        algorithm = parse_call(cfg.ALGORITHM.NAME, ALGORITHMS, kind="algorithm", skip=2)
+        algorithm = ALGORITHMS.read(cfg.ALGORITHM.NAME)
         cfg.ALGORITHM.NAME = str(algorithm)
         for name, head in cfg.HEADS.items():
             where = f"HEADS.{name}"
             head.POLICY = canonical(head.POLICY)
-            head.CLASSIFIER = str(parse_call(head.CLASSIFIER, CLASSIFIERS, kind="classifier", skip=2))
+            head.CLASSIFIER = CLASSIFIERS.canonical(head.CLASSIFIER)
             if head.LABELED_LOSS:
-                head.LABELED_LOSS = str(parse_call(head.LABELED_LOSS, LABELED_LOSSES, kind="labeled loss", skip=1))
+                head.LABELED_LOSS = LABELED_LOSSES.canonical(head.LABELED_LOSS)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
-    _check_heads(cfg, algorithm.name, ALGORITHMS[algorithm.name].num_heads)
+    _check_heads(cfg, algorithm.name, ALGORITHMS.known[algorithm.name].num_heads)
 
 
 def _check_heads(cfg: Node, algorithm: str, needed: int) -> None:
@@ -193,49 +177,22 @@ def _check_heads(cfg: Node, algorithm: str, needed: int) -> None:
 
 
 def _check(cfg: Node) -> None:
+    """Each key by itself, then what concerns several."""
     flat = flatten(cfg)
-    for key, choices in CHOICES.items():
-        if flat[key] not in choices:
-            raise ConfigError(f"{key} is {flat[key]!r}, but must be one of {', '.join(choices)}")
-    for key in POSITIVE:
-        if flat[key] <= 0:
-            raise ConfigError(f"{key} is {flat[key]!r}, but must be positive")
-    for key in NOT_NEGATIVE:
-        if flat[key] < 0:
-            raise ConfigError(f"{key} is {flat[key]!r}, but must not be negative")
+    for key, value in flat.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key} is {value}, but must be a finite number")
+        if key in CHECKS and not CHECKS[key].holds(value):
+            raise ConfigError(f"{key} is {value!r}, but must be {CHECKS[key].words}")
     if cfg.SOLVER.MAX_ITER % cfg.PERIODS.EVAL:
         raise ConfigError(
             f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be a multiple of PERIODS.EVAL, "
             f"which is {cfg.PERIODS.EVAL}"
         )
-    for key, value in flat.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key} is {value}, but must be a finite number")
-    if not 0 <= cfg.SEED < 2**32:
-        raise ConfigError(f"SEED is {cfg.SEED}, but must lie between 0 and 2**32 - 1: the run must be repeatable")
-    if not all(type(step) is int for step in cfg.SOLVER.STEPS):
-        raise ConfigError(f"SOLVER.STEPS is {cfg.SOLVER.STEPS}, but must be a list of whole numbers")
     if len(cfg.PREREQUISITE) % 2 or not all(key in flat for key in cfg.PREREQUISITE[::2]):
         raise ConfigError(f"PREREQUISITE is {cfg.PREREQUISITE}, but must be pairs of a key and its value")
     if not any(head.LABELED_LOSS for head in cfg.HEADS.values()):
         raise ConfigError("no head has a LABELED_LOSS, so there is nothing to train; set HEADS.LINEAR.LABELED_LOSS")
-    if not cfg.OUTPUT_DIR:
-        raise ConfigError("OUTPUT_DIR is empty, but must name the folder of the runs")
-    for key, value in flat.items():
-        if key.rpartition(".")[2].startswith("IMB_FACTOR") and value < 1:
-            raise ConfigError(
-                f"{key} is {value:g}, but an imbalance ratio is head over tail and at least 1"
-                + ("; a reversed unlabeled set is DATASET.REVERSE_UL_DISTRIBUTION True" if key.endswith("_UL") else "")
-            )
-    if not 0 < cfg.DATASET.HELD_OUT_PORTION < 1:
-        raise ConfigError(
-            f"DATASET.HELD_OUT_PORTION is {cfg.DATASET.HELD_OUT_PORTION:g}, but must lie between 0 and 1: "
-            "every class must keep labels"
-        )
-    if not 0 <= cfg.MODEL.EMA_DECAY < 1:
-        raise ConfigError(f"MODEL.EMA_DECAY is {cfg.MODEL.EMA_DECAY:g}, but must be at least 0 and below 1")
-    if (cfg.MODEL.DEPTH - 4) % 6 or cfg.MODEL.DEPTH < 10:
-        raise ConfigError(f"MODEL.DEPTH is {cfg.MODEL.DEPTH}, but a wide ResNet has 6n + 4 layers: 10, 16, 22, 28, ...")
     if cfg.MODEL.FROZEN and not cfg.PREREQUISITE:
         raise ConfigError(
             "MODEL.FROZEN is True, but there is no run that the backbone could come from; set PREREQUISITE to what "

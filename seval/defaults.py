@@ -6,6 +6,9 @@ work verbatim.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 from yacs.config import CfgNode as Node
 
 
@@ -44,7 +47,7 @@ _C.DATASET.DECODED_SIZE = 256  # sets stored as JPEG: every image becomes a squa
 _C.DATASET.PADDING = 4  # weak view: reflected pixels on each side before the random crop
 _C.DATASET.CROP = 0  # side of the random crop of a view, and of the central one in evaluation; 0 is that of the images
 _C.DATASET.CUTOUT = 16  # strong view: side of the gray square, in pixels whatever the image size
-_C.DATASET.PROTOCOL = "seval"  # which images make the splits: seval, usb, acr; seval/data/long_tail.py compares them
+_C.DATASET.PROTOCOL = "seval"  # which images make the splits: seval, usb, acr; seval/data/splits.py compares them
 _C.DATASET.RESOLUTION = 0  # side to which finished views and evaluation images are resized; 0 leaves them alone
 _C.DATASET.CIFAR10 = _long_tail(1500, 3000, 100.0)
 _C.DATASET.CIFAR100 = _long_tail(150, 300, 10.0)
@@ -131,30 +134,73 @@ CHOICES = {
     "SOLVER.SCHEDULE": ("constant", "cosine", "multi_step"),
     "SOLVER.PRECISION": ("float32", "bfloat16"),
 }
-POSITIVE = (
-    "SOLVER.MAX_ITER",
-    "SOLVER.IMS_PER_BATCH",
-    "SOLVER.UNLABELED_BATCH_RATIO",
-    "SOLVER.BASE_LR",
-    "MODEL.WIDTH",
-    "DATASET.DECODED_SIZE",
-    "PERIODS.EVAL",
-    "PERIODS.CHECKPOINT",
-    "PERIODS.QUALITY",
-    "SOLVER.EVAL_BATCH",
+
+
+class Check(NamedTuple):
+    """What a value must be, as a predicate and in words that complete "must be ..."."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _one_of(choices: tuple[str, ...]) -> Check:
+    return Check(lambda value: value in choices, f"one of {', '.join(choices)}")
+
+
+_POSITIVE = Check(lambda value: value > 0, "positive")
+_NOT_NEGATIVE = Check(lambda value: value >= 0, "at least 0")
+_RATIO = Check(lambda value: value >= 1, "at least 1: an imbalance ratio is head over tail")
+_UNLABELED_RATIO = Check(
+    _RATIO.holds, f"{_RATIO.words}; a reversed unlabeled set is DATASET.REVERSE_UL_DISTRIBUTION True"
 )
-NOT_NEGATIVE = (
-    "DATASET.NUM_VALID",
-    "DATASET.NUM_TEST",
-    "DATASET.HELD_OUT_PER_CLASS",
-    "DATASET.PADDING",
-    "DATASET.CROP",
-    "DATASET.CUTOUT",
-    "DATASET.RESOLUTION",
-    "ALGORITHM.UNLABELED_WEIGHT",
-    "SOLVER.MOMENTUM",
-    "SOLVER.WEIGHT_DECAY",
-    "SOLVER.WARMUP_ITERS",
-    "RUNTIME.THREADS",
-    "RUNTIME.WORKERS",
-)
+_TAILS = ("CIFAR10", "CIFAR100", "FASHION_MNIST", "TINY")
+#: By key; what concerns several keys at once is checked in seval/config.py.
+CHECKS = {
+    **{key: _one_of(choices) for key, choices in CHOICES.items()},
+    **dict.fromkeys([f"DATASET.{name}.IMB_FACTOR_L" for name in (*_TAILS, "STL10")], _RATIO),
+    **dict.fromkeys([f"DATASET.{name}.IMB_FACTOR_UL" for name in _TAILS], _UNLABELED_RATIO),
+    "SEED": Check(lambda value: 0 <= value < 2**32, "between 0 and 2**32 - 1: the run must be repeatable"),
+    "DATASET.NUM_VALID": _NOT_NEGATIVE,
+    "DATASET.NUM_TEST": _NOT_NEGATIVE,
+    "DATASET.HELD_OUT_PORTION": Check(
+        lambda value: 0 < value < 1, "more than 0 and less than 1: every class must keep labels"
+    ),
+    "DATASET.HELD_OUT_PER_CLASS": _NOT_NEGATIVE,
+    "DATASET.DECODED_SIZE": _POSITIVE,
+    "DATASET.PADDING": _NOT_NEGATIVE,
+    "DATASET.CROP": _NOT_NEGATIVE,
+    "DATASET.CUTOUT": _NOT_NEGATIVE,
+    "DATASET.RESOLUTION": _NOT_NEGATIVE,
+    "MODEL.DEPTH": Check(
+        lambda value: value >= 10 and (value - 4) % 6 == 0,
+        "10, 16, 22, 28, ...: a wide ResNet has 6n + 4 layers",
+    ),
+    "MODEL.WIDTH": _POSITIVE,
+    "MODEL.EMA_DECAY": Check(lambda value: 0 <= value < 1, "at least 0 and less than 1"),
+    "ALGORITHM.UNLABELED_WEIGHT": _NOT_NEGATIVE,
+    "SOLVER.MAX_ITER": _POSITIVE,
+    "SOLVER.IMS_PER_BATCH": _POSITIVE,
+    "SOLVER.UNLABELED_BATCH_RATIO": _POSITIVE,
+    "SOLVER.BASE_LR": _POSITIVE,
+    "SOLVER.MOMENTUM": _NOT_NEGATIVE,
+    "SOLVER.WEIGHT_DECAY": _NOT_NEGATIVE,
+    "SOLVER.STEPS": Check(lambda value: all(type(step) is int for step in value), "a list of whole numbers"),
+    "SOLVER.WARMUP_ITERS": _NOT_NEGATIVE,
+    "SOLVER.EVAL_BATCH": _POSITIVE,
+    "PERIODS.EVAL": _POSITIVE,
+    "PERIODS.CHECKPOINT": _POSITIVE,
+    "PERIODS.QUALITY": _POSITIVE,
+    "OUTPUT_DIR": Check(bool, "the folder of the runs"),
+    "RUNTIME.THREADS": _NOT_NEGATIVE,
+    "RUNTIME.WORKERS": _NOT_NEGATIVE,
+}
+
+
+def node_of(name: str) -> str:
+    """The key in DATASET of a data set's own node."""
+    return NODES.get(name, name.upper())
+
+
+def own_node(cfg: Node) -> Node:
+    """The configured data set's own node in DATASET."""
+    return cfg.DATASET[node_of(cfg.DATASET.NAME)]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seval.calls import parse_call
+from seval.recipes import Kind
 
 #: Of logits (B, C), labels (B,) or, of mixed images, probabilities (B, C), and progress in [0, 1].
 LabeledLoss = Callable[[Tensor, Tensor, float], Tensor]
@@ -95,16 +95,14 @@ def bernoulli_balanced(class_counts: Tensor) -> LabeledLoss:
     return loss
 
 
-LABELED_LOSSES = {
-    "cross_entropy": cross_entropy,
-    "logit_adjusted": logit_adjusted,
-    "class_balanced": class_balanced,
-    "ldam": ldam,
-    "bernoulli_balanced": bernoulli_balanced,
-}
-
-
-def build_labeled_loss(text: str, class_counts: Tensor) -> LabeledLoss:
-    """The loss named in a configuration, such as `logit_adjusted(1.0)`; `class_counts` (C,) are the labeled ones."""
-    call = parse_call(text, LABELED_LOSSES, kind="labeled loss", skip=1)
-    return LABELED_LOSSES[call.name](class_counts, **call.arguments)
+LABELED_LOSSES = Kind(
+    "labeled loss",
+    {
+        "cross_entropy": cross_entropy,
+        "logit_adjusted": logit_adjusted,
+        "class_balanced": class_balanced,
+        "ldam": ldam,
+        "bernoulli_balanced": bernoulli_balanced,
+    },
+    given=1,
+)

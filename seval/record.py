@@ -19,12 +19,8 @@ import h5py
 import numpy as np
 import torch
 
-from seval.data.parts import one_line
+from seval.errors import RecordError, one_line
 from seval.versions import packages
-
-
-class RecordError(ValueError):
-    """A file of a run that cannot be used."""
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -14,25 +14,19 @@ import torch
 
 from seval import record
 from seval.build import Training, build, check_penalties
-from seval.claim import RunBusy, claim
-from seval.config import Node, delta, settings, with_overrides
-from seval.data import long_tail, prepare
+from seval.claim import claim
+from seval.config import delta, settings, with_overrides
+from seval.data import hdf5, splits
+from seval.data.image_set import ImageSet
+from seval.defaults import Node
+from seval.errors import MissingPrerequisite
 from seval.evaluate import protocols
-from seval.policy.base import Facts, Policy
+from seval.policy.base import Facts
+from seval.policy.language import build_policy
 from seval.policy.seval import published
-from seval.train import Interrupted, evaluated, never, train
-
-__all__ = ["Interrupted", "MissingPrerequisite", "Run", "RunBusy"]
+from seval.train import evaluated, never, train
 
 FORMAT = 1  # of identities: raised when a default changes in meaning, so that old records are not taken for new ones
-
-
-class MissingPrerequisite(ValueError):
-    """The run that this one stands on has no record yet."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(f"this run stands on run {run.id}, which has no record in {run.folder.parent}")
-        self.run = run
 
 
 class Run:
@@ -80,9 +74,9 @@ class Run:
         return 0.0 if any(file.exists() for file in files) else None
 
     @cached_property
-    def image_set(self) -> prepare.ImageSet:
+    def image_set(self) -> ImageSet:
         """The prepared data set, checked."""
-        return prepare.read(prepare.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT))
+        return hdf5.read(hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT))
 
     @property
     def fingerprint(self) -> str:
@@ -90,25 +84,25 @@ class Run:
         return _fingerprint(self.image_set)
 
     @cached_property
-    def splits(self) -> long_tail.Splits:
+    def splits(self) -> splits.Splits:
         """Which training images this run uses for what."""
         train, own = self.image_set.train, self.image_set.unlabeled
         pool = None
         if own is not None:  # batch 1 of it is of the training classes
             pool = own.batch == 1 if own.batch is not None else np.ones(len(own.labels), bool)
-        return long_tail.split(train.labels, self.cfg, pool=pool, batch=train.batch)
+        return splits.split(train.labels, self.cfg, pool=pool, batch=train.batch)
 
     def manifest(self) -> dict:
         """Per-class counts and a SHA-256 of each split's indices."""
         own = self.image_set.unlabeled
-        return long_tail.manifest(self.splits, self.image_set.train.labels, None if own is None else own.labels)
+        return splits.manifest(self.splits, self.image_set.train.labels, None if own is None else own.labels)
 
     def check(self) -> None:
         """Raise what its policies would raise when they are built, without what they stand on."""
         classes = self.image_set.num_classes
         held_out = 1 if self.cfg.PREREQUISITE or self.cfg.CURRICULUM else len(self.splits.held_out)
         facts = Facts(classes, torch.ones(classes), num_unlabeled=1, num_held_out=held_out, feature_dim=1)
-        policies = [Policy.parse(head.POLICY, facts) for head in self.cfg.HEADS.values()]
+        policies = [build_policy(head.POLICY, facts) for head in self.cfg.HEADS.values()]
         check_penalties(self.cfg.ALGORITHM.NAME.partition("(")[0], policies)
 
     def execute(self, stop: Callable[[], bool] = never) -> dict:
@@ -156,16 +150,19 @@ class Run:
         if prerequisite is None:
             return {}, []
         if not prerequisite.record():
-            raise MissingPrerequisite(prerequisite)
+            raise MissingPrerequisite(
+                f"this run depends on run {prerequisite.id}, which has no record in {prerequisite.folder.parent}",
+                prerequisite,
+            )
         prerequisite._agrees(prerequisite.record())
         found = record.load_artifacts(prerequisite.folder / "artifacts.h5")
         return found, [run.id for run in prerequisite.chain()]
 
     def _agrees(self, done: dict) -> dict:
         """The record, unless it is of another data set than the one at hand; where there is none it is believed."""
-        file = prepare.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
+        file = hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
         if file.is_file():
-            data = _fingerprint(prepare.read(file, stream=True))
+            data = _fingerprint(hdf5.read(file, stream=True))
             record.agree(self.folder / "record.json", done, {"id": self.id, "data": data})
         return done
 
@@ -215,7 +212,7 @@ def _prerequisite(cfg: Node) -> Node:
     return with_overrides(cfg, ["PREREQUISITE", [], *cfg.PREREQUISITE])
 
 
-def _fingerprint(image_set: prepare.ImageSet) -> str:
+def _fingerprint(image_set: ImageSet) -> str:
     return hashlib.sha256(json.dumps(dict(image_set.sha256), sort_keys=True).encode()).hexdigest()
 
 

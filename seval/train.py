@@ -15,22 +15,11 @@ from tqdm import tqdm
 from seval import evaluate, metrics, record
 from seval.algorithms import Head
 from seval.build import Training
-from seval.config import Node
+from seval.defaults import Node
+from seval.errors import Interrupted, TrainingError
 from seval.policy.base import HeldOut, PseudoLabels
 
 _KEPT = "the last checkpoint, if there is one, is kept: lower SOLVER.BASE_LR or look at the data"
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on."""
-
-
-class Interrupted(RuntimeError):
-    """Training was asked to stop. A checkpoint knows the steps that are done; this session began at step `begun`."""
-
-    def __init__(self, step: int, begun: int, last: int) -> None:
-        super().__init__(f"stopped after {step} of {last} steps")
-        self.step, self.begun = step, begun
 
 
 def never() -> bool:

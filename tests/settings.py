@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seval.config import Node, load
+from seval.config import load
+from seval.defaults import Node
 
 ROOT = Path(__file__).parents[1]
 SMALL = [

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seval.data.parts import DataError, Encoded, ImageSet, Stream, blocks_of
+from seval.data.image_set import Encoded, ImageSet, Stream, blocks_of
+from seval.errors import DataError
 
 TINY = Path(__file__).resolve().parents[1] / "data" / "tiny.h5"
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

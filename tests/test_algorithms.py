@@ -12,12 +12,13 @@ from seval.algorithms import ALGORITHMS, Head
 from seval.algorithms.consistency import mutual_information
 from seval.algorithms.mixmatch import turned
 from seval.build import check_penalties
-from seval.config import ConfigError
 from seval.data.loader import Batch, IndexStream, class_weights
-from seval.losses import build_labeled_loss
+from seval.errors import ConfigError
+from seval.losses import LABELED_LOSSES
 from seval.models.network import CLASSIFIERS, Network
 from seval.models.wide_resnet import WideResNet
-from seval.policy.base import Facts, Policy
+from seval.policy.base import Facts
+from seval.policy.language import build_policy
 
 C, D, B, N, SIDE = 4, 6, 5, 12, 4
 COUNTS = torch.tensor([200.0, 30, 8, 60])  # in no order
@@ -57,7 +58,7 @@ def batch(name: str, seed: int = 1, scale: float = 1.0, side: int = SIDE) -> Bat
 
 
 def head(policy: str, name: str = "f", loss: str = "cross_entropy") -> Head:
-    return Head(name, build_labeled_loss(loss, COUNTS), Policy.parse(policy, FACTS))
+    return Head(name, LABELED_LOSSES.build(loss, COUNTS), build_policy(policy, FACTS))
 
 
 def softmax(z: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor], net: nn.Module) 
 
 
 def test_views_are_the_published_ones():
-    assert {name: algorithm.views for name, algorithm in ALGORITHMS.items()} == VIEWS
+    assert {name: algorithm.views for name, algorithm in ALGORITHMS.known.items()} == VIEWS
 
 
 @pytest.mark.parametrize(("name", "share"), [("fixmatch", 1.0), ("pseudo_label", 0.25)])
@@ -113,7 +114,7 @@ def test_confident_labels_of_one_view_hard_or_soft_teach_the_last_one(name, shar
             losses.append((p.max() >= bar) * entropy(aim, net.logits(learner, key)))
         assert 0 < sum(loss != 0 for loss in losses) < N
         expected |= {f"{key}/labeled": labeled(net, given, key, offset), f"{key}/unlabeled": 3 * share * mean(losses)}
-    same(ALGORITHMS[name](FACTS, 3.0).losses(net, Linear(9), given, heads, 0.1), expected, net)
+    same(ALGORITHMS.known[name](FACTS, 3.0).losses(net, Linear(9), given, heads, 0.1), expected, net)
 
 
 def test_mean_teacher_is_drawn_to_what_the_teacher_says_of_the_other_view():
@@ -121,7 +122,7 @@ def test_mean_teacher_is_drawn_to_what_the_teacher_says_of_the_other_view():
     pairs = zip(*given.views, strict=True)
     losses = [error(softmax(teacher.logits(other)), net.logits(view)) for view, other in pairs]
     expected = {"f/labeled": labeled(net, given), "f/unlabeled": 3 * 0.4 * mean(losses)}
-    found = ALGORITHMS["mean_teacher"](FACTS, 3.0, ramp=0.5).losses(net, teacher, given, [head("")], 0.2)
+    found = ALGORITHMS.known["mean_teacher"](FACTS, 3.0, ramp=0.5).losses(net, teacher, given, [head("")], 0.2)
     assert torch.autograd.grad(sum(found.values()), teacher.map, retain_graph=True, allow_unused=True) == (None,)
     same(found, expected, net)
 
@@ -155,7 +156,7 @@ def test_mixtures_equal_a_slow_loop(name, seed):
             0.5 * 0.4 * mean([entropy(t, net.logits(x)) for t, x in zip(guesses, first, strict=True)])
         )
     torch.manual_seed(seed)
-    algorithm = ALGORITHMS[name](FACTS, 7.0, ramp=0.5, **arguments)
+    algorithm = ALGORITHMS.known[name](FACTS, 7.0, ramp=0.5, **arguments)
     same(algorithm.losses(net, Linear(9), given, [head("sharpen(0.5)")], 0.2), expected, net)
 
 
@@ -187,7 +188,7 @@ def test_usadtm_is_fixmatch_and_the_mean_information_of_three_pairs():
     pairs = mean([information(plain, weak), information(plain, strong), information(weak, strong)])
     expected = {"f/labeled": labeled(net, given), "f/unlabeled": 2 * mean(kept), "f/information": -0.1 * pairs}
     heads = [head("threshold(0.6) | one_hot")]
-    same(ALGORITHMS["usadtm"](FACTS, 2.0).losses(net, Linear(9), given, heads, 0.2), expected, net)
+    same(ALGORITHMS.known["usadtm"](FACTS, 2.0).losses(net, Linear(9), given, heads, 0.2), expected, net)
 
 
 def test_mutual_information_is_zero_of_constants_log_c_of_agreement_and_symmetric():
@@ -247,7 +248,7 @@ def test_acr_equals_a_slow_loop_over_several_evaluations():
     """The third batch before each evaluation has no confident image."""
     net, heads = Linear(), [head("one_hot", "f"), head("one_hot", "g", "logit_adjusted")]
     arguments = {"tau": 1.5, "threshold": 0.8, "start": 0.2, "momentum": 0.7}
-    fast, slow, seen = ALGORITHMS["acr"](FACTS, 2.0, **arguments), SlowAcr(**arguments), []
+    fast, slow, seen = ALGORITHMS.known["acr"](FACTS, 2.0, **arguments), SlowAcr(**arguments), []
     for i, progress in enumerate((0.0, 0.1, 0.19, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)):
         given = batch("acr", seed=i, scale=0.0 if i % 3 == 2 else 1.5)
         same(fast.losses(net, Linear(9), given, heads, progress), slow.losses(net, given, 2.0), net)
@@ -264,7 +265,7 @@ def test_acr_equals_a_slow_loop_over_several_evaluations():
 def test_acr_tau_leaves_a_third_on_a_long_stream_of_one_class(label, below):
     """Distances that are lost between evaluations would keep it there."""
     net, heads, given = Linear(), [head("one_hot", "f"), head("one_hot", "g")], batch("acr")
-    fast, slow = ALGORITHMS["acr"](FACTS, 1.0), SlowAcr()
+    fast, slow = ALGORITHMS.known["acr"](FACTS, 1.0), SlowAcr()
     pool = 9 * torch.randn(200, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
     image = max(pool, key=lambda x: softmax(net.logits(x, "g"))[label])
     given = given._replace(views=(image.expand(N, 1, SIDE, SIDE), *given.views[1:]))
@@ -281,7 +282,7 @@ def test_acr_tau_leaves_a_third_on_a_long_stream_of_one_class(label, below):
 def test_a_frozen_backbone_keeps_weights_and_statistics_bit_for_bit(frozen):
     torch.manual_seed(0)
     net = Network(WideResNet(10, 1, 0, 1), {"f": "linear"}, C, frozen=frozen).train()
-    before, algorithm = deepcopy(net.state_dict()), ALGORITHMS["supervised"](FACTS, 1.0)
+    before, algorithm = deepcopy(net.state_dict()), ALGORITHMS.known["supervised"](FACTS, 1.0)
     optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1, 0.9, weight_decay=0.01)
     for seed in range(2):
         optimizer.zero_grad()
@@ -307,7 +308,7 @@ def test_class_weights_make_every_class_equally_likely():
 @pytest.mark.parametrize("scale", [30.0, 7.0])
 def test_a_cosine_classifier_is_scale_times_cosine_without_bias(scale):
     torch.manual_seed(0)
-    classifier, features = CLASSIFIERS["cosine"](D, C, scale=scale), 3 * torch.randn(N, D)
+    classifier, features = CLASSIFIERS.known["cosine"](D, C, scale=scale), 3 * torch.randn(N, D)
     ((w, got),) = [(p.detach(), classifier(features).detach()) for p in classifier.parameters()]
     for i in range(N):
         for c in range(C):

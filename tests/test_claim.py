@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from seval import claim as module
-from seval.claim import Claim, RunBusy, claim, holder
+from seval.claim import Claim, claim, holder
+from seval.errors import RunBusy
 from tests.settings import ROOT
 
 #: Another host's, alive as long as its file is young.

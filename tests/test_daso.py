@@ -9,15 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from seval.policy.base import Facts, Policy, PolicyError, PseudoLabels, Step, Student
+from seval.errors import PolicyError
+from seval.policy.base import Facts, Policy, PseudoLabels, Step, Student
 from seval.policy.daso import FeatureQueue
+from seval.policy.language import build_policy
 
 C, D, N = 4, 3, 30  # classes, features, unlabeled images a step
 COUNTS = torch.tensor([40.0, 20, 10, 5])
 
 
 def build(text: str) -> Policy:
-    return Policy.parse(text, Facts(C, COUNTS, 500, feature_dim=D))
+    return build_policy(text, Facts(C, COUNTS, 500, feature_dim=D))
 
 
 def random(seed: int, *shape: int) -> Tensor:

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from seval import build, evaluate, train
-from seval.config import ConfigError
-from seval.data import augment, long_tail, prepare
+from seval.data import augment, hdf5, splits
 from seval.data.decode import CHUNK, Decoder, decode
+from seval.data.image_set import ImageSet, Part
 from seval.data.loader import Images, Loader, Streamed
-from seval.data.prepare import DataError, Part
+from seval.errors import ConfigError, DataError
 from tests.settings import ROOT, small
 from tests.standins import TINY, Jpegs, write_jpegs
 
@@ -32,12 +32,12 @@ FEW = [
 
 
 @pytest.fixture(scope="module")
-def tiny() -> prepare.ImageSet:
-    return prepare.read(TINY)
+def tiny() -> ImageSet:
+    return hdf5.read(TINY)
 
 
 @pytest.fixture(scope="module")
-def encoded(tiny, tmp_path_factory) -> prepare.ImageSet:
+def encoded(tiny, tmp_path_factory) -> ImageSet:
     """30 training and 5 test images of every class, as JPEG files of several shapes."""
     folder, parts = tmp_path_factory.mktemp("encoded"), {}
     for name, count in (("train", 30), ("test", 5)):
@@ -271,7 +271,7 @@ def _runs(pid: int) -> bool:
 def prepared(encoded, folder: Path, *overrides: object) -> build.Training:
     cfg = small("fixmatch_seval", folder, *FEW, *overrides)
     torch.set_num_threads(1)
-    return build.build(cfg, encoded, long_tail.split(encoded.train.labels, cfg), {}, CPU)
+    return build.build(cfg, encoded, splits.split(encoded.train.labels, cfg), {}, CPU)
 
 
 def test_a_run_on_an_encoded_set_is_the_same_with_any_workers_and_after_a_resume(encoded, tmp_path, monkeypatch):
@@ -309,7 +309,7 @@ def test_predictions_equal_those_from_memory(encoded, tmp_path):
 
 def test_images_in_memory_are_evaluated_at_the_resolution_and_augmented_at_their_own(tiny, tmp_path):
     cfg = small("fixmatch", tmp_path, "DATASET.RESOLUTION", 8, "DATASET.CROP", 14)
-    training = build.build(cfg, tiny, long_tail.split(tiny.train.labels, cfg), {}, CPU)
+    training = build.build(cfg, tiny, splits.split(tiny.train.labels, cfg), {}, CPU)
     chosen = np.concatenate([np.flatnonzero(tiny.test.labels == c)[:10] for c in range(10)])
     stored = torch.from_numpy(tiny.test.images[chosen])
     assert torch.equal(training.data["test"].images, augment.resize(stored[..., 1:-1, 1:-1], 8))
@@ -329,4 +329,4 @@ def test_a_crop_larger_than_the_images_is_refused(kind, tiny, encoded, tmp_path)
     image_set, side = (tiny, 16) if kind == "in memory" else (encoded, SIDE)
     cfg = small("fixmatch", tmp_path, *FEW, "DATASET.CROP", SIDE + 1)
     with pytest.raises(ConfigError, match=f"DATASET.CROP is {SIDE + 1}, but the images have {side} pixels"):
-        build.build(cfg, image_set, long_tail.split(image_set.train.labels, cfg), {}, CPU)
+        build.build(cfg, image_set, splits.split(image_set.train.labels, cfg), {}, CPU)

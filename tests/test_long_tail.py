@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from seval.config import ConfigError, load
-from seval.data.long_tail import Splits, class_counts, manifest, split
-from seval.data.prepare import read
+from seval.config import load
+from seval.data.hdf5 import read
+from seval.data.splits import Splits, class_counts, manifest, split
+from seval.errors import ConfigError
 from tests.standins import TINY
 
 BALANCED = np.random.RandomState(7).permutation(np.repeat(np.arange(10), 5000))  # CIFAR-10's counts, in no order

@@ -20,7 +20,7 @@ import main
 from repro import prepare as prepare_cli
 from seval import train
 from seval.claim import holder
-from seval.data.prepare import read, write
+from seval.data.hdf5 import read, write
 from seval.run import Run
 from seval.signals import ASKING, listening
 from tests.settings import ROOT, SMALL, result, small

@@ -10,8 +10,9 @@ import torch
 
 from repro import tables
 from seval import record
+from seval.errors import Interrupted
 from seval.policy import darp
-from seval.run import Interrupted, Run
+from seval.run import Run
 from tests.settings import SMALL, result
 
 ROWS = list(tables.find("methods_demo").rows)

@@ -16,9 +16,12 @@ import torch
 from repro import aggregate, hyperparameters, tables
 from repro.class_cases import CASES, number
 from repro.tables import Cell
-from seval.config import ConfigError, delta, own_node, settings
-from seval.data.long_tail import split
-from seval.policy.base import Facts, Policy
+from seval.config import delta, settings
+from seval.data.splits import split
+from seval.defaults import own_node
+from seval.errors import ConfigError
+from seval.policy.base import Facts
+from seval.policy.language import build_policy
 from seval.run import Run
 
 RESULTS = [str(number) for number in range(2, 10)]
@@ -142,7 +145,7 @@ def test_half_of_seval_has_the_settings_of_the_whole(row: str, rules: list[str])
     for column, classes in ((C10, 10), (C100, 100)):
         facts = Facts(classes, torch.ones(classes), 9, num_held_out=9)
         half, whole = (
-            Policy.parse(cells_of("6")[name, column].runs[79].cfg.HEADS.LINEAR.POLICY, facts)
+            build_policy(cells_of("6")[name, column].runs[79].cfg.HEADS.LINEAR.POLICY, facts)
             for name in (row, "w/ SEVAL-PL")
         )
         assert [type(rule).__name__ for rule in half] == rules
@@ -163,7 +166,7 @@ def test_every_policy_can_be_built(name: str) -> None:
             feature_dim=2,
             num_held_out=int(bool(cfg.PREREQUISITE)),
         )
-        policies = [Policy.parse(head.POLICY, facts) for head in cfg.HEADS.values() if head.LABELED_LOSS]
+        policies = [build_policy(head.POLICY, facts) for head in cfg.HEADS.values() if head.LABELED_LOSS]
         assert cell.path[2] in ("none", *policies[-1].offsets())
 
 

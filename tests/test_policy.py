@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from seval.policy import RULES
-from seval.policy.base import Facts, HeldOut, Policy, PolicyError, PseudoLabels, Step, canonical, known_rules
+from seval.errors import PolicyError
+from seval.policy.base import Facts, HeldOut, Policy, PseudoLabels, Step
+from seval.policy.language import RULES, build_policy, canonical, known_rules
 from seval.policy.refinement import divide
 
 C, N, M, D = 7, 200, 220, 5  # classes, images a step, unlabeled images, features
@@ -67,7 +68,7 @@ def columns(values: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
 def built(text: str, order: torch.Tensor | None = None, learned: bool = True) -> Policy:
     """The policy, its classes permuted by `order`, after three times a training step and a refresh."""
     counts = COUNTS if order is None else COUNTS[order]
-    policy = Policy.parse(text, Facts(C, counts, M, num_held_out=600, feature_dim=D))
+    policy = build_policy(text, Facts(C, counts, M, num_held_out=600, feature_dim=D))
     torch.manual_seed(0)
     for i in range(3 if learned else 0):
         policy(PseudoLabels.of(columns(probs(10 + i), order)), step(10 + i, order))
@@ -141,7 +142,7 @@ def _saved(policy: Policy):
 )
 def test_parse_of_canonical_is_the_identity(text):
     assert canonical(canonical(text)) == canonical(text)
-    assert Policy.parse(text, Facts(C, COUNTS, 10, 10)).text == canonical(text)
+    assert build_policy(text, Facts(C, COUNTS, 10, 10)).text == canonical(text)
 
 
 def test_a_chain_is_its_rules_one_after_the_other():
@@ -218,7 +219,7 @@ def test_with_uniform_class_counts_and_predictions_a_rebalancing_rule_is_its_bas
     given = PseudoLabels.of(torch.cat(cycle))
     n, found = len(given.probs), []
     for each in (text, base):
-        policy = Policy.parse(each, Facts(C, torch.full((C,), 50.0), n))
+        policy = build_policy(each, Facts(C, torch.full((C,), 50.0), n))
         step = Step(torch.arange(n), torch.ones(n, D), lambda: torch.ones(C, D), torch.arange(C), 0.0)
         for progress in (0.0, 0.01):
             result = policy(given, step._replace(progress=progress))
@@ -250,7 +251,7 @@ def test_a_rule_of_another_package_stands_in_a_policy_by_its_name(tmp_path, monk
     known_rules.cache_clear()
     try:
         assert canonical("halve(0.5) | threshold") == "halve | threshold"
-        policy = Policy.parse("halve(0.25) | one_hot", Facts(C, COUNTS, M))
+        policy = build_policy("halve(0.25) | one_hot", Facts(C, COUNTS, M))
         assert (policy(PseudoLabels.of(probs()), None).weight == 0.25).all()
         (about / "entry_points.txt").write_text("[seval.rules]\nthreshold = their_rules:Halve\n")
         known_rules.cache_clear()

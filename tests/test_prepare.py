@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from repro import prepare as cli
-from seval.data import prepare
-from seval.data.parts import Encoded, Stream
-from seval.data.prepare import DataError, ImageSet, Part, data_file, read, verify, write
+from seval.data import hdf5
+from seval.data.hdf5 import data_file, read, verify, write
+from seval.data.image_set import Encoded, ImageSet, Part, Stream, class_counts, digest, statistics
 from seval.data.sources import fashion_mnist
+from seval.errors import DataError
 from tests.standins import TINY, fails, same, whole, write_small_cifar10
 
 
@@ -56,7 +57,7 @@ def test_tiny_is_what_it_says(tiny):
 
 def test_statistics_by_channel():
     images = np.random.RandomState(0).randint(0, 256, (7, 3, 4, 5)).astype(np.uint8)
-    assert np.allclose(prepare.statistics(images), ((images / 255).mean((0, 2, 3)), (images / 255).std((0, 2, 3))))
+    assert np.allclose(statistics(images), ((images / 255).mean((0, 2, 3)), (images / 255).std((0, 2, 3))))
 
 
 # The file
@@ -67,7 +68,7 @@ def test_round_trip(tmp_path, small, compress):
     write(tmp_path / "small.h5", small, compress)
     verify(tmp_path / "small.h5")
     got = read(tmp_path / "small.h5")
-    assert got.attributes == small.attributes | {"class_counts": prepare.class_counts(small)}
+    assert got.attributes == small.attributes | {"class_counts": class_counts(small)}
     assert same(got, small._replace(sha256=got.sha256, attributes=got.attributes))
     labels = got.train.labels
     assert got.sha256["train/labels"] == hashlib.sha256(b'["<i8", [30]]' + labels.tobytes()).hexdigest()
@@ -125,11 +126,11 @@ def test_verify_notices_what_is_consistent_but_altered(tmp_path, small, key, val
 )
 def test_verify_notices_altered_attributes(tmp_path, small, change, message):
     path = tmp_path / "small.h5"
-    mean, std = prepare.statistics(small.train.images)
+    mean, std = statistics(small.train.images)
     write(path, small._replace(mean=mean, std=std))
     with h5py.File(path, "r+") as file:
         for name, value in change.items():
-            file.attrs[name] = prepare.text(value)
+            file.attrs[name] = hdf5.text(value)
     read(path)
     assert message in fails(verify, path)
 
@@ -139,10 +140,10 @@ def test_verify_notices_altered_attributes(tmp_path, small, change, message):
     [
         (lambda f: f.attrs.__delitem__("license"), "/ lacks the attribute license"),
         (lambda f: f.attrs.__delitem__("format"), "/ lacks the attribute format"),
-        (lambda f: f.attrs.__setitem__("format", prepare.text(2)), "is of format 2, but this code reads format 1"),
+        (lambda f: f.attrs.__setitem__("format", hdf5.text(2)), "is of format 2, but this code reads format 1"),
         (lambda f: f.attrs.__setitem__("mean", "0.5"), "damaged"),
-        (lambda f: f.attrs.__setitem__("mean", prepare.text([0.1, 0.2])), "do not fit 1 channels"),
-        (lambda f: f.attrs.__setitem__("std", prepare.text([0])), "do not fit 1 channels"),
+        (lambda f: f.attrs.__setitem__("mean", hdf5.text([0.1, 0.2])), "do not fit 1 channels"),
+        (lambda f: f.attrs.__setitem__("std", hdf5.text([0])), "do not fit 1 channels"),
         (lambda f: f.__delitem__("test"), "test"),
         (lambda f: f.__delitem__("train/labels"), "labels"),
         (lambda f: f["train/images"].attrs.__delitem__("sha256"), "/train/images lacks the attribute sha256"),
@@ -181,7 +182,7 @@ def test_the_layout_is_checked_before_writing_and_on_reading(tmp_path, small, mo
     assert not list(tmp_path.iterdir())
     if len(wrong.train.images):
         with monkeypatch.context() as patch:  # what another writer might leave
-            patch.setattr(prepare, "check", lambda *_: None)
+            patch.setattr(hdf5, "check", lambda *_: None)
             write(path, wrong)
         assert message in fails(read, path)
 
@@ -194,7 +195,7 @@ def test_an_interrupted_writer_leaves_what_was_there(tmp_path, small, monkeypatc
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "text", interrupted)
+    monkeypatch.setattr(hdf5, "text", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(path, small._replace(name="other"))
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["small.h5"]
@@ -253,7 +254,7 @@ def test_a_streamed_set_is_the_same_file(tmp_path, small, rows):
     got = verify(tmp_path / "small.h5")
     assert isinstance(got.train.images, Stream) and np.array_equal(got.train.batch, batch)
     assert same(got, read(tmp_path / "small.h5")) and np.array_equal(whole(got.train.images), small.train.images)
-    assert prepare.digest(streamed(small.train.images, rows)) == prepare.digest(small.train.images)
+    assert digest(streamed(small.train.images, rows)) == digest(small.train.images)
 
 
 def test_a_stream_that_breaks_its_promise_is_refused(tmp_path, small):

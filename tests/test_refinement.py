@@ -12,7 +12,9 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from torch import Tensor
 
-from seval.policy.base import Facts, HeldOut, Policy, PolicyError, PseudoLabels, Step
+from seval.errors import PolicyError
+from seval.policy.base import Facts, HeldOut, Policy, PseudoLabels, Step
+from seval.policy.language import build_policy
 
 C, M = 4, 61  # classes, unlabeled images
 COUNTS = torch.tensor([400.0, 50, 200, 100])
@@ -24,7 +26,7 @@ def probs(seed: int = 0, n: int = M, scale: float = 1.0, classes: int = C) -> Te
 
 
 def build(text: str, counts: Tensor = COUNTS, artifacts: Mapping = {}, held_out: int = 9, size: int = M) -> Policy:
-    return Policy.parse(text, Facts(len(counts), counts, size, held_out, artifacts=artifacts))
+    return build_policy(text, Facts(len(counts), counts, size, held_out, artifacts=artifacts))
 
 
 def step(index: Sequence[int] | Tensor = range(M), progress: float = 0.5) -> Step:

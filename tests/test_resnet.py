@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import models
 
-from seval.config import ConfigError, load
-from seval.models import network, resnet
+from seval.build import build_network
+from seval.config import load
+from seval.errors import ConfigError
+from seval.models import resnet
 from seval.run import identity
 
 
@@ -83,7 +85,7 @@ def test_initialization_is_the_published_one(build):
 def test_the_configuration_picks_the_backbone(name, published, features):
     cfg = load((), ["MODEL.NAME", published])
     assert cfg.MODEL.NAME == name
-    net = network.build(cfg, 7, 3, {}).eval()
+    net = build_network(cfg, 7, 3, {}).eval()
     with torch.no_grad():
         assert net.backbone.feature_dim == features and net(torch.zeros(1, 3, 16, 16)).shape == (1, 7)
         assert deepcopy(net).features(torch.zeros(1, 3, 16, 16)).shape == (1, features)
@@ -99,10 +101,10 @@ def test_pretrained_weights_are_loaded_from_the_file_and_checked(tmp_path, monke
         resnet.resnet50(3, True, str(file))
     monkeypatch.setattr(resnet, "SHA256_PREFIX", given)
     cfg = load((), ["MODEL.NAME", "resnet50", "MODEL.PRETRAINED", True, "MODEL.WEIGHTS", str(file)])
-    net = network.build(cfg, 7, 3, {})
+    net = build_network(cfg, 7, 3, {})
     assert all(torch.equal(value, whole.state_dict()[key]) for key, value in net.backbone.state_dict().items())
     with pytest.raises(ConfigError, match="3 channels, not 1"):
-        network.build(cfg, 7, 1, {})
+        build_network(cfg, 7, 1, {})
     with pytest.raises(ConfigError, match="absent.pth cannot be read .*resnet50-11ad3fa6.pth"):
         resnet.resnet50(3, True, str(tmp_path / "absent.pth"))
 

@@ -16,9 +16,8 @@ import torch
 import seval.run
 from seval import record, train
 from seval.claim import claim
-from seval.config import ConfigError
-from seval.record import RecordError
-from seval.run import Interrupted, MissingPrerequisite, Run, RunBusy
+from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, RunBusy
+from seval.run import Run
 from tests.settings import ROOT, SMALL, result, small
 
 METHODS = ["supervised", "supervised_la", "fixmatch", "fixmatch_la", "fixmatch_seval_estim", "fixmatch_seval"]

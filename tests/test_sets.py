@@ -10,7 +10,7 @@ import pytest
 
 import main
 from repro import prepare as cli
-from seval.data.prepare import read
+from seval.data.hdf5 import read
 from tests.settings import ROOT
 from tests.standins import TINY, write_cifar100, write_imagenet, write_semi_aves, write_small_cifar10, write_stl10
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from seval.policy.base import Facts, HeldOut, Policy, PolicyError, PseudoLabels
+from seval.errors import PolicyError
+from seval.policy.base import Facts, HeldOut, Policy, PseudoLabels
+from seval.policy.language import build_policy
 from seval.policy.seval import Curriculum, fit_offsets, fit_thresholds, neighbors, published
 from tests.settings import ROOT
 
@@ -23,7 +25,7 @@ def held_out(seed: int, counts: tuple[int, ...] = (200, 80, 30, 12)) -> HeldOut:
 
 
 def estimate(text: str = TEXT, events: int = 5, **kwargs) -> Policy:
-    policy = Policy.parse(text, Facts(C, COUNTS, 100, num_held_out=322))
+    policy = build_policy(text, Facts(C, COUNTS, 100, num_held_out=322))
     for i in range(events):
         policy.refresh(held_out(i, **kwargs), lambda: None, (i + 1) / events)
     return policy
@@ -33,7 +35,7 @@ def test_state_machine_equals_the_published_order_of_events():
     """pi, its moving average, tau on predictions refined by that average, its moving average, then the rare rule."""
     pi, tau = np.ones(C), np.full(C, 0.95)
     counts = COUNTS.numpy()
-    policy = Policy.parse(TEXT, Facts(C, COUNTS, 100, num_held_out=322))
+    policy = build_policy(TEXT, Facts(C, COUNTS, 100, num_held_out=322))
     for i in range(5):
         sample = held_out(i)
         z, y = np.log(sample.probs.numpy()), sample.labels.numpy()
@@ -75,8 +77,8 @@ def test_tau_is_indexed_by_the_refined_pseudo_label():
 
 def test_replay_goes_through_the_states_of_the_estimate():
     first = estimate()
-    replay = Policy.parse(TEXT, Facts(C, COUNTS, 100, artifacts=first.artifact()))
-    again = Policy.parse(TEXT, Facts(C, COUNTS, 100, num_held_out=322))
+    replay = build_policy(TEXT, Facts(C, COUNTS, 100, artifacts=first.artifact()))
+    again = build_policy(TEXT, Facts(C, COUNTS, 100, num_held_out=322))
     for i in range(5):
         again.refresh(held_out(i), lambda: None, (i + 1) / 5)
         replay.refresh(None, lambda: None, (i + 1) / 5)
@@ -88,19 +90,19 @@ def test_replay_goes_through_the_states_of_the_estimate():
 
 def test_a_replay_at_other_evaluations_is_refused():
     learned = estimate(events=5).artifact()
-    assert Policy.parse(TEXT, Facts(C, COUNTS, 100, num_evaluations=5, artifacts=learned))
+    assert build_policy(TEXT, Facts(C, COUNTS, 100, num_evaluations=5, artifacts=learned))
     with pytest.raises(PolicyError, match="has 5 rows, but this run has 4 evaluations"):
-        Policy.parse(TEXT, Facts(C, COUNTS, 100, num_evaluations=4, artifacts=learned))
+        build_policy(TEXT, Facts(C, COUNTS, 100, num_evaluations=4, artifacts=learned))
 
 
 def test_without_labels_or_curriculum_it_says_what_to_do():
     with pytest.raises(PolicyError, match="estimate phase first"):
-        Policy.parse(TEXT, Facts(C, COUNTS, 100))
+        build_policy(TEXT, Facts(C, COUNTS, 100))
 
 
 def test_wrong_number_of_classes_is_refused():
     with pytest.raises(PolicyError, match=r"shape \(500, 10\)"):
-        Policy.parse(TEXT, Facts(C, COUNTS, 100, artifacts=published(EXAMPLE)))
+        build_policy(TEXT, Facts(C, COUNTS, 100, artifacts=published(EXAMPLE)))
 
 
 def test_smoothing_and_its_inverse():
@@ -121,7 +123,7 @@ def test_the_authors_curriculum_is_read_and_replayed():
     """Row e acts from evaluation e on; recovered estimates lie in the search boxes they were found in."""
     arrays = published(EXAMPLE)
     text = "seval_refine(decay=0.999) | seval_threshold(0.75, decay=0.999, groups=5) | one_hot"
-    policy = Policy.parse(text, Facts(10, torch.arange(10, 0, -1.0), 100, artifacts=arrays))
+    policy = build_policy(text, Facts(10, torch.arange(10, 0, -1.0), 100, artifacts=arrays))
     assert torch.equal(policy[0].smoothed, torch.ones(10))
     policy.refresh(None, lambda: None, 0.5)
     assert np.allclose(policy[0].smoothed.numpy(), arrays["pi_smoothed"][249])
@@ -166,12 +168,12 @@ def test_groups_are_neighbors(classes, groups, expected):
 @pytest.mark.parametrize("text", ["groups=6", "groups=2.5", "solver='exat'", "decay='a'", "decay=1e999"])
 def test_bad_arguments_are_refused_before_the_first_step(text):
     with pytest.raises(PolicyError):
-        Policy.parse(f"seval_refine({text})", Facts(10, torch.ones(10), 100, num_held_out=50))
+        build_policy(f"seval_refine({text})", Facts(10, torch.ones(10), 100, num_held_out=50))
 
 
 def test_a_curriculum_that_is_not_above_zero_is_refused():
     with pytest.raises(PolicyError, match="above 0"):
-        Policy.parse("seval_refine", Facts(2, torch.ones(2), 9, artifacts={"pi_smoothed": np.zeros((3, 2))}))
+        build_policy("seval_refine", Facts(2, torch.ones(2), 9, artifacts={"pi_smoothed": np.zeros((3, 2))}))
 
 
 def test_groups_of_imagenet_127_are_the_published_ones():

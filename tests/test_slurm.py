@@ -26,8 +26,9 @@ from repro.plan import Task
 from repro.sites import Resources, Site
 from repro.slurm import Cluster
 from seval.claim import claim
-from seval.config import ConfigError, load
-from seval.run import Interrupted, MissingPrerequisite, Run, RunBusy
+from seval.config import load
+from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RunBusy
+from seval.run import Run
 from seval.versions import versions
 from tests.settings import ROOT, small
 

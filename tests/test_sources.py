@@ -20,7 +20,8 @@ import pytest
 import torchvision
 
 from repro import prepare as cli
-from seval.data.prepare import ImageSet, read, verify, write
+from seval.data.hdf5 import read, verify, write
+from seval.data.image_set import ImageSet
 from seval.data.sources import SOURCES, cifar, fashion_mnist, fetch, raw, semi_aves, small_imagenet127, stl10
 from tests.standins import (
     TINY,

@@ -19,8 +19,9 @@ import cloudpickle
 import pytest
 
 from repro import aggregate, clusters, plan, submit, tables
-from seval.config import ConfigError, load
-from seval.run import Run, RunBusy
+from seval.config import load
+from seval.errors import ConfigError, RunBusy
+from seval.run import Run
 
 GOLDEN = Path(__file__).parent / "golden"
 TABLE = """\

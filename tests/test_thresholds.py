@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from seval.policy.base import Facts, Policy, PseudoLabels, Step, Student
+from seval.policy.language import build_policy
 
 C, U, N = 5, 60, 16  # classes, unlabeled images, images a step
 COUNTS, HEAD = (20.0, 5.0, 50.0, 10.0, 2.0), 2
@@ -20,7 +21,7 @@ TEXTS = "threshold, flexmatch, freematch(0.9), softmatch(0.9), adsh | adsh_recti
 
 
 def built(text: str, counts: Sequence[float] = COUNTS) -> Policy:
-    return Policy.parse(text, Facts(C, torch.tensor(counts), U))
+    return build_policy(text, Facts(C, torch.tensor(counts), U))
 
 
 def drawn(seed: int, n: int = N, scale: float = 3.0) -> Tensor:

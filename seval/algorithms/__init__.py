@@ -3,16 +3,21 @@
 from seval.algorithms.acr import Acr
 from seval.algorithms.consistency import FixMatch, Head, MeanTeacher, PseudoLabel, Supervised, Usadtm
 from seval.algorithms.mixmatch import MixMatch, ReMixMatch
+from seval.recipes import Kind
 
 __all__ = ["ALGORITHMS", "Head"]
 
-ALGORITHMS: dict[str, type[Supervised]] = {
-    "supervised": Supervised,
-    "pseudo_label": PseudoLabel,
-    "mean_teacher": MeanTeacher,
-    "mixmatch": MixMatch,
-    "remixmatch": ReMixMatch,
-    "fixmatch": FixMatch,
-    "usadtm": Usadtm,
-    "acr": Acr,
-}
+ALGORITHMS = Kind(
+    "algorithm",
+    {
+        "supervised": Supervised,
+        "pseudo_label": PseudoLabel,
+        "mean_teacher": MeanTeacher,
+        "mixmatch": MixMatch,
+        "remixmatch": ReMixMatch,
+        "fixmatch": FixMatch,
+        "usadtm": Usadtm,
+        "acr": Acr,
+    },
+    given=2,
+)

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from seval.data.parts import Encoded
-from seval.data.prepare import DataError, one_line, remedy
+from seval.data.hdf5 import remedy
+from seval.data.image_set import Encoded
+from seval.errors import DataError, one_line
 from seval.signals import ASKING
 
 CHUNK = 16  # images a task: few enough that the workers share every batch

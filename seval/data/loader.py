@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seval.config import ConfigError
 from seval.data.augment import VIEWS, evaluation, normalize, resize
 from seval.data.decode import Decoder
-from seval.data.parts import Encoded, Joined
+from seval.data.image_set import Encoded, Joined
+from seval.errors import ConfigError
 
 
 class Streamed:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seval.calls import parse_call
-from seval.config import Node
-from seval.models.resnet import cifar_resnet50, resnet50
-from seval.models.wide_resnet import WideResNet, linear
+from seval.models.wide_resnet import linear
+from seval.recipes import Kind
 
 
 class Cosine(nn.Module):
@@ -26,7 +24,8 @@ class Cosine(nn.Module):
         return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
 
 
-CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "cosine": Cosine}
+#: Called with the number of features and of classes.
+CLASSIFIERS = Kind("classifier", {"linear": linear, "cosine": Cosine}, given=2)
 
 
 class Network(nn.Module):
@@ -52,8 +51,7 @@ class Network(nn.Module):
         self.backbone, self.frozen = backbone.requires_grad_(not frozen), frozen
         self.classifiers = nn.ModuleDict()
         for head, text in heads.items():
-            call = parse_call(text, CLASSIFIERS, kind="classifier", skip=2)
-            self.classifiers[head] = CLASSIFIERS[call.name](backbone.feature_dim, num_classes, **call.arguments)
+            self.classifiers[head] = CLASSIFIERS.build(text, backbone.feature_dim, num_classes)
         self.backbone.train(not frozen)
         self.auxiliary = nn.ModuleDict({name: linear(backbone.feature_dim, n) for name, n in (auxiliary or {}).items()})
 
@@ -79,23 +77,3 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, c, H, W) -> (N, C) logits of the last head."""
         return self.classify(self.features(images), list(self.classifiers)[-1])
-
-
-def build(cfg: Node, num_classes: int, in_channels: int, auxiliary: Mapping[str, int]) -> Network:
-    """The configured network; its weights are drawn from PyTorch's global generator.
-
-    Raises `ConfigError` where pretrained weights are asked for and cannot be had.
-    """
-    heads = {name.lower(): head.CLASSIFIER for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
-    half = cfg.SOLVER.PRECISION == "bfloat16"
-    return Network(_backbone(cfg.MODEL, in_channels), heads, num_classes, auxiliary, cfg.MODEL.FROZEN, half)
-
-
-def _backbone(model: Node, in_channels: int) -> nn.Module:
-    match model.NAME:
-        case "resnet50":
-            return resnet50(in_channels, model.PRETRAINED, model.WEIGHTS)
-        case "cifar_resnet50":
-            return cifar_resnet50(in_channels)
-        case _:
-            return WideResNet(model.DEPTH, model.WIDTH, 0, in_channels)

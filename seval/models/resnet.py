@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from seval.config import ConfigError
+from seval.errors import ConfigError
 
 #: torchvision's IMAGENET1K_V2 weights; by its convention the name ends with the first digits of the file's SHA-256.
 WEIGHTS_FILE = "resnet50-11ad3fa6.pth"

@@ -1,20 +1,17 @@
-"""The policy language: pseudo-labels travel through a chain of rules.
-
-It is written as in `logit_adjust(1.0) | threshold(0.95) | one_hot`.
-"""
+"""A policy: pseudo-labels travel through a chain of rules."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from importlib.metadata import entry_points
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seval.calls import Call, PolicyError, parse_call
+from seval.errors import PolicyError
+
+R = TypeVar("R", bound="Rule")
 
 
 class PseudoLabels(NamedTuple):
@@ -55,13 +52,18 @@ class Facts(NamedTuple):
     artifacts: Mapping[str, np.ndarray] = {}  # what the prerequisite run's policy of this head left
     before: tuple[Rule, ...] = ()  # the rules before this one in its policy
 
-    def previous(self, kind: type[Rule]) -> Rule:
-        """The last rule of that kind before this one. Raises `PolicyError` where there is none."""
-        for rule in reversed(self.before):
-            if isinstance(rule, kind):
-                return rule
-        name = next(name for name, known in known_rules().items() if known is kind)
-        raise PolicyError(f"a rule reads what {name!r} before it has learned, but there is none; write {name} first")
+    def previous(self, kind: type[R], name: str = "") -> tuple[R, ...]:
+        """The rules of that kind before this one in its policy: the only way for a rule to reach another.
+
+        A tuple, so that PyTorch does not take them for parts of the rule that keeps them, and save their state twice.
+        A rule that needs one gives the `name` that policies use for it. Then no such rule raises `PolicyError`.
+        """
+        found = tuple(rule for rule in self.before if isinstance(rule, kind))
+        if name and not found:
+            raise PolicyError(
+                f"a rule reads what {name!r} before it has learned, but there is none; write {name} first"
+            )
+        return found
 
 
 class Step(NamedTuple):
@@ -119,17 +121,6 @@ class Policy(nn.Sequential):
 
     text: str = ""
 
-    @classmethod
-    def parse(cls, text: str, facts: Facts) -> Self:
-        """Build the policy of that text. Raises `PolicyError` on an unknown rule or an argument it does not take."""
-        rules: list[Rule] = []
-        for call in parse(text):
-            rules.append(known_rules()[call.name](facts._replace(before=tuple(rules)), **call.arguments))
-        policy = cls(*rules)
-        policy.text = canonical(text)
-        policy.artifact()  # raises where two rules learn the same
-        return policy
-
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         for rule in self:
             pseudo = rule(pseudo, step)
@@ -160,37 +151,6 @@ class Policy(nn.Sequential):
     def artifact(self) -> dict[str, np.ndarray]:
         """Every rule's artifact, in one mapping."""
         return _merge(rule.artifact() for rule in self)
-
-
-@cache
-def known_rules() -> dict[str, type[Rule]]:
-    """Every rule by the name a policy uses: the package's own, and those that others register as `seval.rules`.
-
-    Raises `PolicyError` where another package takes a name that is taken, or its rule cannot be imported.
-    """
-    from seval.policy import RULES
-
-    rules = dict(RULES)
-    for point in entry_points(group="seval.rules"):
-        if point.name in rules:
-            raise PolicyError(f"entry point {point.name} = {point.value}: there is a rule of that name already")
-        try:
-            rules[point.name] = point.load()
-        except Exception as error:  # whatever the other package raises
-            raise PolicyError(f"cannot import rule {point.name} = {point.value}: {error}") from None
-    return rules
-
-
-def parse(text: str) -> list[Call]:
-    """The calls a policy is made of; arguments equal to a rule's defaults are left out."""
-    if not text.strip():
-        return []
-    return [parse_call(stage, known_rules(), kind="rule", within=text, skip=1) for stage in text.split("|")]
-
-
-def canonical(text: str) -> str:
-    """One spelling for every policy that means the same: `threshold(0.95)`, `threshold(tau=0.95)` are `threshold`."""
-    return " | ".join(map(str, parse(text)))
 
 
 def _merge(parts: Iterator[dict]) -> dict:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seval.policy.base import Facts, HeldOut, PolicyError, PseudoLabels, Rule, Step
+from seval.errors import PolicyError
+from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
 
 
 def select(probs: Tensor, class_counts: Tensor, power: float) -> tuple[Tensor, Tensor]:

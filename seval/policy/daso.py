@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seval.errors import PolicyError
 from seval.losses import soft_cross_entropy
-from seval.policy.base import Facts, PolicyError, PseudoLabels, Rule, Step, Student
+from seval.policy.base import Facts, PseudoLabels, Rule, Step, Student
 
 
 class FeatureQueue(nn.Module):
@@ -159,10 +160,10 @@ class TemplateLabel(Rule):
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()
-        self._source = (facts.previous(TemplateThreshold),)  # in a tuple, so that its state is not saved twice
+        self._source = facts.previous(TemplateThreshold, "template_threshold")
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         if not self.training:
             return pseudo
-        nearest = similarity(step.features, self._source[0].queue.prototypes()).argmax(1)
+        nearest = similarity(step.features, self._source[-1].queue.prototypes()).argmax(1)
         return pseudo._replace(probs=F.one_hot(nearest, pseudo.probs.shape[1]).to(pseudo.probs.dtype))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seval.policy.base import Facts, PolicyError, PseudoLabels, Rule, Step
+from seval.errors import PolicyError
+from seval.policy.base import Facts, PseudoLabels, Rule, Step
 
 
 def divide(probs: Tensor, offset: Tensor) -> Tensor:

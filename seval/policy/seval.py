@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seval.policy.base import Facts, HeldOut, PolicyError, PseudoLabels, Rule, Step
+from seval.errors import PolicyError
+from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
 from seval.policy.fits import SOLVERS, ThresholdFit, fit_offsets, fit_thresholds
 from seval.policy.refinement import divide
 from seval.policy.thresholds import above
@@ -203,7 +204,7 @@ class SevalThreshold(Learned):
             raise PolicyError(f"target is {target:g}, but is an accuracy, between 0 and 1")
         self.target = target
         self.class_counts = facts.class_counts.cpu().numpy()
-        self.refiners = [rule for rule in facts.before if isinstance(rule, SevalRefine)]
+        self._refiners = facts.previous(SevalRefine)
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo._replace(weight=pseudo.weight * above(pseudo.probs, self.smoothed))
@@ -222,7 +223,7 @@ class SevalThreshold(Learned):
         )
         self.curriculum.append(fit.tau)
         self.curriculum.rare[-1] = fit.rare
-        for rule in self.refiners:
+        for rule in self._refiners:
             rule.boost(fit.rare)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from seval.policy.base import Facts, HeldOut, PolicyError, PseudoLabels, Rule, Step, Student
+from seval.errors import PolicyError
+from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step, Student
 from seval.policy.refinement import align, divide
 
 
@@ -196,7 +197,7 @@ class AdshRectify(Rule):
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()
-        self._source = (facts.previous(Adsh),)  # in a tuple, so that its state is not saved twice
+        self._source = facts.previous(Adsh, "adsh")
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        return pseudo._replace(probs=divide(pseudo.probs, self._source[0].thresholds))
+        return pseudo._replace(probs=divide(pseudo.probs, self._source[-1].thresholds))

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seval.data.parts import DataError, ImageSet, Part
+from seval.data.image_set import ImageSet, Part
 from seval.data.sources.fetch import ARCHIVES
 from seval.data.sources.raw import AGAIN, Raw, Source, gather, labels_in, pixels_in, provenance, text, unpickle
+from seval.errors import DataError
 
 
 class _Cifar(NamedTuple):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from seval.data.parts import DataError, ImageSet, Part, one_line
-from seval.data.prepare import statistics
+from seval.data.image_set import ImageSet, Part, statistics
 from seval.data.sources.fetch import ARCHIVES
 from seval.data.sources.raw import AGAIN, Raw, Source, complete, of, provenance
+from seval.errors import DataError, one_line
 
 FILES_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

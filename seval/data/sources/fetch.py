@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from seval.data.parts import DataError, one_line
+from seval.errors import DataError, one_line
 
 
 class Archive(NamedTuple):

@@ -16,8 +16,9 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
-from seval.data.parts import DataError, ImageSet, one_line
+from seval.data.image_set import ImageSet
 from seval.data.sources.fetch import Archive, fetch
+from seval.errors import DataError, one_line
 
 T = TypeVar("T")
 AGAIN = "fetch it again from its publisher (--download does, where it may)"  # the end of most errors

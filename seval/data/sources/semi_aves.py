@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from seval.data.parts import DataError, ImageSet, Part, Stream
+from seval.data.image_set import ImageSet, Part, Stream
 from seval.data.sources.raw import Source, at, provenance, rank_by_frequency
+from seval.errors import DataError
 
 _FOLDER, _CLASSES = "semi_fgvc", 200
 _LISTS = ("l_train_val.txt", "test.txt", "u_train_in.txt", "u_train.txt")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from seval.data.parts import DataError, ImageSet, Part, Stream, one_line
+from seval.data.image_set import ImageSet, Part, Stream
 from seval.data.sources.raw import (
     Source,
     at,
@@ -29,6 +29,7 @@ from seval.data.sources.raw import (
     rank_by_frequency,
     unpickle,
 )
+from seval.errors import DataError, one_line
 
 _TRAIN = tuple(f"train_data_batch_{k}" for k in range(1, 11))
 _TEST, _FOLDERS_FILE = "val_data", "imgname2folder.txt"

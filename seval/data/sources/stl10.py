@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from seval.data.parts import BLOCK_BYTES, DataError, ImageSet, Part, Stream
+from seval.data.image_set import BLOCK_BYTES, ImageSet, Part, Stream
 from seval.data.sources.fetch import ARCHIVES
 from seval.data.sources.raw import AGAIN, Raw, Source, gather, provenance
+from seval.errors import DataError
 
 _FILES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin")
 _FOLDER, _ARCHIVE, _NAMES = "stl10_binary", "stl10_binary.tar.gz", "class_names.txt"

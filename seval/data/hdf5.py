@@ -7,6 +7,7 @@ A group may hold `batch` uint8 (N,) too; see `Part`.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -16,22 +17,24 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from seval.config import defaults
-from seval.data.layout import attribute, check, size_in_bytes, text
-from seval.data.parts import (
+from seval.data.image_set import (
     PARTS,
-    DataError,
     Digest,
     Encoded,
     ImageSet,
     Part,
     Stream,
     blocks_of,
+    check,
+    class_counts,
     digest,
     dtype_of,
-    one_line,
+    size_in_bytes,
+    statistics,
     stored,
 )
+from seval.defaults import DEFAULTS
+from seval.errors import DataError, one_line
 
 FORMAT = 1  # of the layout; raise it when a reader of the old one would misread the new one
 _CHUNK_BYTES = 1 << 20
@@ -41,19 +44,11 @@ _ATTRIBUTES = ("source", "license", "credit", "sources_sha256", "official", "cla
 
 def data_file(name: str, root: str | Path | None = None) -> Path:
     """ROOT/NAME.h5, where a root left at its default gives way to the environment variable SEVAL_DATA."""
-    default = defaults().DATASET.ROOT
+    default = DEFAULTS.DATASET.ROOT
     root = default if root is None else root
     if str(root) == default:
         root = os.environ.get("SEVAL_DATA") or root
     return Path(root) / f"{name}.h5"
-
-
-def class_counts(images: ImageSet) -> dict[str, list[int]]:
-    """Images of every class, by part; images of unknown class are not counted."""
-    return {
-        name: np.bincount(part.labels[part.labels >= 0], minlength=images.num_classes).tolist()
-        for name, part in images.parts.items()
-    }
 
 
 def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
@@ -129,18 +124,6 @@ def verify(path: str | Path) -> ImageSet:
                     f"{path} was altered: its {what} is {given}, but its pixels have {measured}; {_again(path)}"
                 )
     return images
-
-
-def statistics(images: np.ndarray | Stream) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 images (N, c, H, W), on the scale of [0, 1]."""
-    levels = np.arange(256) / 255
-    counts = np.zeros((images.shape[1], 256), np.int64)
-    for block in blocks_of(images):  # over the histogram: exact, and no float copy of the images
-        counts += [np.bincount(block[:, channel].ravel(), minlength=256) for channel in range(len(counts))]
-    share = counts / counts.sum(1, keepdims=True)
-    mean = share @ levels
-    std = np.sqrt([row @ (levels - m) ** 2 for row, m in zip(share, mean, strict=True)])
-    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def remedy(path: Path) -> str:
@@ -261,3 +244,16 @@ def _load_part(group: h5py.Group, path: Path, stream: bool) -> Part:
     else:
         images = group["images"][()]
     return Part(images, group["labels"][()], group["batch"][()] if "batch" in group else None)
+
+
+def text(value: object) -> np.ndarray:
+    """JSON as a string of fixed length: one of variable length lies in a heap that HDF5 does not checksum."""
+    encoded = json.dumps(value, ensure_ascii=False).encode()
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", len(encoded)))
+
+
+def attribute(owner: h5py.File | h5py.Dataset, key: str) -> object:
+    if key not in owner.attrs:
+        raise LookupError(f"{owner.name} lacks the attribute {key}")
+    value = owner.attrs[key]
+    return json.loads(value if isinstance(value, str) else bytes(value).decode())

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seval.config import ConfigError, Node, node_of, own_node
+from seval.defaults import Node, node_of, own_node
+from seval.errors import ConfigError
 
 
 class Splits(NamedTuple):

@@ -14,12 +14,10 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from seval.errors import DataError, one_line
+
 PARTS = ("train", "test", "unlabeled")
 BLOCK_BYTES = 1 << 24  # of an array that is read or made piece by piece
-
-
-class DataError(ValueError):
-    """An image set or a raw file that cannot be used; one line: the file, what is wrong, what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +189,64 @@ def stored(path: Path, key: str, shape: tuple[int, ...], offsets: np.ndarray | N
     return Stream(shape, blocks, offsets)
 
 
-def one_line(error: Exception) -> str:
-    """What an error of another library says, for a line of ours."""
-    return " ".join(str(error).split()) or type(error).__name__
+def class_counts(images: ImageSet) -> dict[str, list[int]]:
+    """Images of every class, by part; images of unknown class are not counted."""
+    return {
+        name: np.bincount(part.labels[part.labels >= 0], minlength=images.num_classes).tolist()
+        for name, part in images.parts.items()
+    }
+
+
+def statistics(images: np.ndarray | Stream) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 images (N, c, H, W), on the scale of [0, 1]."""
+    levels = np.arange(256) / 255
+    counts = np.zeros((images.shape[1], 256), np.int64)
+    for block in blocks_of(images):  # over the histogram: exact, and no float copy of the images
+        counts += [np.bincount(block[:, channel].ravel(), minlength=256) for channel in range(len(counts))]
+    share = counts / counts.sum(1, keepdims=True)
+    mean = share @ levels
+    std = np.sqrt([row @ (levels - m) ** 2 for row, m in zip(share, mean, strict=True)])
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def check(images: ImageSet, wrong: str, todo: str) -> None:
+    """dtypes, shapes and label range of a set; raises `DataError`."""
+    for name, part in images.parts.items():
+        lowest, labels = -1 if name == "unlabeled" else 0, part.labels
+        if fault := _pixel_fault(name, part, images.train):
+            pass
+        elif labels.dtype != np.int64 or labels.shape != (len(part.images),):
+            fault = f"{name}/labels must be int64 ({len(part.images)},), but is {labels.dtype} {labels.shape}"
+        elif labels.min() < lowest or labels.max() >= images.num_classes:
+            fault = (
+                f"{name}/labels run from {labels.min()} to {labels.max()}, "
+                f"but must lie in {lowest}..{images.num_classes - 1}"
+            )
+        elif part.batch is not None and (part.batch.dtype != np.uint8 or part.batch.shape != labels.shape):
+            fault = f"{name}/batch must be uint8 {labels.shape}, but is {part.batch.dtype} {part.batch.shape}"
+        if fault:
+            raise DataError(f"{wrong}: {fault}; {todo}")
+    channels = 3 if images.train.is_encoded else images.train.images.shape[1]
+    if len(images.mean) != channels or len(images.std) != channels or not min(images.std) > 0:
+        raise DataError(f"{wrong}: mean {images.mean} and std {images.std} do not fit {channels} channels; {todo}")
+
+
+def _pixel_fault(name: str, part: Part, train: Part) -> str:
+    """What is wrong with the images of a part, or nothing."""
+    images = part.images
+    if part.is_encoded != train.is_encoded:
+        return f"of {name} and train, one has encoded images and the other pixels"
+    if part.is_encoded:
+        at = images.offsets
+        if at.dtype != np.int64 or at.ndim != 1 or len(at) < 2 or at[0] or np.diff(at).min() < 1:
+            return f"{name}/offsets must be int64 (N + 1,) and rise from 0"
+        return ""
+    if dtype_of(images) != np.uint8 or len(images.shape) != 4 or not size_in_bytes(images):
+        return f"{name}/images must be uint8 (N, c, H, W), but is {dtype_of(images)} {images.shape}"
+    if images.shape[1:] != train.images.shape[1:]:
+        return f"{name} has images of {images.shape[1:]}, but train of {train.images.shape[1:]}"
+    return ""
+
+
+def size_in_bytes(array: np.ndarray | Stream) -> int:
+    return int(np.prod(array.shape, dtype=np.int64)) * dtype_of(array).itemsize

@@ -1,0 +1,69 @@
+"""Every error that a user of this package can meet, with the exit code of a command that meets it.
+
+Each message says, in one line, what was given, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SevalError(Exception):
+    """The base of all of them."""
+
+    exit_code = 2  # bad input, or a file that cannot be used
+
+
+class ConfigError(SevalError, ValueError):
+    """A configuration, a table or a command line that cannot be used."""
+
+
+class RecipeError(SevalError, ValueError):
+    """A recipe, such as `mixmatch(alpha=0.5)`, that cannot be read or built."""
+
+
+class PolicyError(RecipeError):
+    """A policy, or a rule of it, that cannot be read or built."""
+
+
+class DataError(SevalError, ValueError):
+    """An image set or a raw file that cannot be used."""
+
+
+class RecordError(SevalError, ValueError):
+    """A file of a run that cannot be used."""
+
+
+class MissingPrerequisite(SevalError, ValueError):
+    """The run that this one depends on, `run`, has no record yet."""
+
+    def __init__(self, message: str, run: Any) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class TrainingError(SevalError, RuntimeError):
+    """Training cannot continue, as where a loss is not finite. The last checkpoint is kept."""
+
+    exit_code = 3
+
+
+class RunBusy(SevalError, RuntimeError):
+    """Another living process holds the folder."""
+
+    exit_code = 4
+
+
+class Interrupted(SevalError, RuntimeError):
+    """Training was asked to stop. A checkpoint knows the `step`s that are done; this session began at step `begun`."""
+
+    exit_code = 75  # EX_TEMPFAIL; 130 after Ctrl-C
+
+    def __init__(self, step: int, begun: int, last: int) -> None:
+        super().__init__(f"stopped after {step} of {last} steps")
+        self.step, self.begun = step, begun
+
+
+def one_line(error: Exception) -> str:
+    """What an error of another library says, for a line of ours."""
+    return " ".join(str(error).split()) or type(error).__name__
