@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, run, report; errors are one line on stderr."""
     args = _parse(argv)
     from seval.config import load  # the packages below take seconds to import; --help should not
-    from seval.errors import Interrupted, MissingPrerequisite, RunBusy, TrainingError
+    from seval.errors import Interrupted, MissingPrerequisite, SevalError
     from seval.run import Run
     from seval.signals import listening
 
@@ -57,20 +57,18 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(
             2, f"{error}; run first:\n  {_command(error.run, run.cfg.PREREQUISITE, args)}\nor add --with-prerequisites"
         )
+    except Interrupted as error:
+        print(f"{stop.signal.name}: {error}; the same command resumes from there", file=sys.stderr)
+        return 130 if stop.signal == signal.SIGINT else error.exit_code
+    except SevalError as error:
+        return _fail(error.exit_code, str(error))
     except ValueError as error:
         return _fail(2, str(error))
-    except RunBusy as error:
-        return _fail(4, str(error))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         return _fail(2, f"{error}; mend that, and the same command goes on from what is there")
-    except TrainingError as error:
-        return _fail(3, str(error))
-    except Interrupted as error:
-        print(f"{stop.signal.name}: {error}; the same command goes on from there", file=sys.stderr)
-        return 130 if stop.signal == signal.SIGINT else 75
     except KeyboardInterrupt:
         return _fail(130, "interrupted; the same command goes on from the last checkpoint")
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seval.algorithms import ALGORITHMS, Head
-from seval.algorithms.consistency import Supervised
+from seval.algorithms import ALGORITHMS
+from seval.algorithms.base import Algorithm, Head
 from seval.data.augment import evaluation
 from seval.data.decode import Decoder, is_encoded
 from seval.data.image_set import ImageSet, Part
@@ -38,7 +38,7 @@ class Training(NamedTuple):
     net: Network
     ema: Ema
     optimizer: torch.optim.Optimizer
-    algorithm: Supervised
+    algorithm: Algorithm
     heads: list[Head]
     loader: Loader
 
@@ -92,7 +92,7 @@ def build(
     counts = torch.bincount(data["labeled"].labels, minlength=image_set.num_classes).float()
     recipe = ALGORITHMS.read(cfg.ALGORITHM.NAME)
     torch.manual_seed(generator(cfg.SEED, "weights").initial_seed())
-    net = build_network(cfg, image_set.num_classes, len(image_set.mean), ALGORITHMS.known[recipe.name].auxiliary)
+    net = build_network(cfg, image_set.num_classes, len(image_set.mean))
     if start is not None:
         known = {key.removeprefix("backbone."): value for key, value in start.items() if key.startswith("backbone.")}
         net.backbone.load_state_dict(known)
@@ -101,10 +101,10 @@ def build(
     facts = Facts(
         image_set.num_classes,
         counts,
-        len(splits.unlabeled),
-        len(splits.held_out),
-        net.backbone.feature_dim,
-        cfg.SOLVER.MAX_ITER // cfg.PERIODS.EVAL,
+        num_unlabeled=len(splits.unlabeled),
+        num_held_out=len(splits.held_out),
+        feature_dim=net.backbone.feature_dim,
+        num_evaluations=cfg.SOLVER.MAX_ITER // cfg.PERIODS.EVAL,
     )
     labeled = with_selected(stored["labeled"], stored["unlabeled"], artifacts.get(list(net.classifiers)[-1], {}))
     heads = [build_head(cfg, name, facts, artifacts.get(name, {}), labeled.labels) for name in net.classifiers]
@@ -214,14 +214,20 @@ def build_optimizer(cfg: Node, net: torch.nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def build_network(cfg: Node, num_classes: int, in_channels: int, auxiliary: Mapping[str, int]) -> Network:
+def build_network(cfg: Node, num_classes: int, in_channels: int) -> Network:
     """The configured network; its weights are drawn from PyTorch's global generator.
 
     Raises `ConfigError` where pretrained weights are asked for and cannot be had.
     """
     heads = {name.lower(): head.CLASSIFIER for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
-    half = cfg.SOLVER.PRECISION == "bfloat16"
-    return Network(_backbone(cfg.MODEL, in_channels), heads, num_classes, auxiliary, cfg.MODEL.FROZEN, half)
+    return Network(
+        _backbone(cfg.MODEL, in_channels),
+        heads,
+        num_classes,
+        ALGORITHMS.known[ALGORITHMS.read(cfg.ALGORITHM.NAME).name].extra_modules,
+        frozen=cfg.MODEL.FROZEN,
+        half=cfg.SOLVER.PRECISION == "bfloat16",
+    )
 
 
 def _backbone(model: Node, in_channels: int) -> nn.Module:

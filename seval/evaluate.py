@@ -1,4 +1,4 @@
-"""Predictions of a network on a split, and what they are worth under every test-time offset and protocol."""
+"""One evaluation: predict, refresh what learns, measure; and what a run reports under every protocol."""
 
 from __future__ import annotations
 
@@ -9,24 +9,102 @@ import torch
 from torch import Tensor
 
 from seval import metrics
+from seval.algorithms.base import Head
+from seval.build import Training
 from seval.data.augment import normalize
 from seval.data.loader import Streamed
+from seval.defaults import Node
+from seval.errors import TrainingError
 from seval.models.network import Network
+from seval.policy.base import HeldOut, PseudoLabels
 
 LAST = 20  # evaluations that the median and mean protocols look at
+KEPT = "the last checkpoint, if there is one, is kept: lower SOLVER.BASE_LR or look at the data"
+
+
+def evaluate(training: Training, step: int, refresh: bool = True) -> dict:
+    """What is known after `step` steps: refresh policies and algorithm, then measure both networks.
+
+    Raises `TrainingError` where a network predicts what is not finite.
+    """
+    predictions, cfg = Predictions(training), training.cfg
+    for network in predictions.networks:
+        if not all(logits.isfinite().all() for logits in predictions.of(network, "test").values()):
+            raise TrainingError(f"the {network} network predicts what is not finite after {step} steps; {KEPT}")
+    progress = step / cfg.SOLVER.MAX_ITER
+    line: dict = {"step": step, "progress": progress, "policy": {}, "algorithm": {}}
+    if refresh:
+        line["policy"] = {head.name: _refresh(training, head, predictions, progress) for head in training.heads}
+        line["algorithm"] = training.algorithm.refresh()
+    counts = training.class_counts
+    offsets = {
+        "none": torch.zeros_like(counts),
+        "logit_adjusted": torch.log(counts / counts.sum()),
+        **training.heads[-1].policy.offsets(),
+    }
+    for split in ("valid", "test"):
+        labels = training.data[split].labels
+        if len(labels):
+            line[split] = {
+                network: measure(training.algorithm.predict(predictions.of(network, split)), labels, offsets, counts)
+                for network in predictions.networks
+            }
+    if training.algorithm.views and due(step, cfg.PERIODS.QUALITY, cfg):
+        line["quality"] = _quality(training, training.heads[-1], predictions)
+    return line
+
+
+def due(step: int, period: int, cfg: Node) -> bool:
+    """Whether the evaluation after `step` steps is the last one, or the first at or after a multiple of `period`."""
+    return step == cfg.SOLVER.MAX_ITER or step // period > (step - cfg.PERIODS.EVAL) // period
+
+
+class Predictions:
+    """The logits of the averaged (`ema`) and the trained (`raw`) network, once for each split that is asked for."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.networks = {"ema": training.ema.network, "raw": training.net}
+        self._known: dict[tuple[str, str], dict[str, Tensor]] = {}
+
+    def of(self, network: str, split: str) -> dict[str, Tensor]:
+        """By head, (N, C)."""
+        if (network, split) not in self._known:
+            it, images = self.training, self.training.data[split].images
+            self._known[network, split] = predict(
+                self.networks[network], images, it.mean, it.std, it.cfg.SOLVER.EVAL_BATCH
+            )
+        return self._known[network, split]
 
 
 @torch.no_grad()
-def predict(net: Network, head: str, images: Tensor | Streamed, mean: Tensor, std: Tensor, batch: int) -> Tensor:
-    """(N, c, H, W) uint8, the evaluation views -> (N, C) float32 logits of one head, in evaluation mode."""
-    training = net.training
+def predict(net: Network, images: Tensor | Streamed, mean: Tensor, std: Tensor, batch: int) -> dict[str, Tensor]:
+    """(N, c, H, W) uint8, the evaluation views -> by head, (N, C) float32 logits, in evaluation mode."""
+    training, logits = net.training, {head: [] for head in net.classifiers}
     net.eval()
-    logits = [
-        net.classify(net.features(normalize(part, mean, std).contiguous(memory_format=torch.channels_last)), head)
-        for part in images.split(batch)
-    ]
+    for part in images.split(batch):
+        features = net.features(normalize(part, mean, std).contiguous(memory_format=torch.channels_last))
+        for head, parts in logits.items():
+            parts.append(net.classify(features, head))
     net.train(training)
-    return torch.cat(logits).float()
+    return {head: torch.cat(parts).float() for head, parts in logits.items()}
+
+
+def _refresh(training: Training, head: Head, predictions: Predictions, progress: float) -> dict[str, float]:
+    held_out, labels = None, training.data["held_out"].labels
+    if len(labels):
+        held_out = HeldOut(predictions.of("ema", "held_out")[head.name].double().softmax(1), labels)
+    return head.policy.refresh(held_out, lambda: predictions.of("ema", "unlabeled")[head.name].softmax(1), progress)
+
+
+def _quality(training: Training, head: Head, predictions: Predictions) -> dict[str, object]:
+    plain = predictions.of("ema", "unlabeled")[head.name].softmax(1)
+    head.policy.eval()
+    pseudo = head.policy(PseudoLabels.of(plain), None)
+    head.policy.train()
+    return metrics.pseudo_label_quality(
+        plain, pseudo.probs, pseudo.weight > 0, training.data["unlabeled"].labels, training.class_counts
+    )
 
 
 def measure(

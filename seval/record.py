@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import h5py
 import numpy as np
@@ -21,6 +22,9 @@ import torch
 
 from seval.errors import RecordError, one_line
 from seval.versions import packages
+
+#: Pages in Markdown, some of which commands rebuild, cannot change a number.
+PAGES = ":(exclude,glob)**/*.md"
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -185,7 +189,7 @@ def provenance(device: torch.device, root: Path) -> dict[str, object]:
     checkout = (root / ".git").exists()  # one that is used in an image is other code than the image's own
     return {
         "commit": _git(root, ["rev-parse", "HEAD"]) if checkout else os.environ.get("SEVAL_REVISION") or None,
-        "dirty": bool(_git(root, ["status", "--porcelain", "--untracked-files=no"])),
+        "dirty": bool(_git(root, ["status", "--porcelain", "--untracked-files=no", "--", ".", PAGES])),
         "image": os.environ.get("SEVAL_IMAGE"),
         "python": platform.python_version(),
         "packages": packages(),
@@ -200,3 +204,38 @@ def _git(root: Path, command: Sequence[str]) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+class Curves:
+    """The numbers of each evaluation as TensorBoard scalars in a run's folder, from step `start` on, where wanted."""
+
+    def __init__(self, folder: Path, start: int, wanted: bool) -> None:
+        self.board = None
+        if wanted:
+            from torch.utils.tensorboard import SummaryWriter  # here, since it is slow to import
+
+            self.board = SummaryWriter(folder / "tensorboard", purge_step=start or None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.board:
+            self.board.close()
+
+    def draw(self, line: dict) -> None:
+        """Add one evaluation."""
+        if not self.board:
+            return
+        scalars = {f"loss/{name}": value for name, value in line["loss"].items()} | {"lr": line["lr"]}
+        for split in ("test", "valid"):
+            for name, offsets in line.get(split, {}).items():
+                scalars |= {f"{split}/{name}/{offset}/top1": values["top1"] for offset, values in offsets.items()}
+        for head, values in line["policy"].items():
+            scalars |= {f"policy/{head}/{key}": value for key, value in values.items()}
+        for key, value in line.get("quality", {}).items():
+            if isinstance(value, float):
+                scalars[f"pseudo_labels/{key}"] = value
+        for name, value in scalars.items():
+            self.board.add_scalar(name, value, line["step"])
+        self.board.flush()

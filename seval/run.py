@@ -19,12 +19,12 @@ from seval.config import delta, settings, with_overrides
 from seval.data import hdf5, splits
 from seval.data.image_set import ImageSet
 from seval.defaults import Node
-from seval.errors import MissingPrerequisite
-from seval.evaluate import protocols
+from seval.errors import ConfigError, MissingPrerequisite
+from seval.evaluate import evaluate, protocols
 from seval.policy.base import Facts
 from seval.policy.language import build_policy
 from seval.policy.seval import published
-from seval.train import evaluated, never, train
+from seval.train import never, train
 
 FORMAT = 1  # of identities: raised when a default changes in meaning, so that old records are not taken for new ones
 
@@ -177,7 +177,7 @@ class Run:
         state = record.load_checkpoint(checkpoint)
         record.agree(checkpoint, state["meta"], {key: self.meta()[key] for key in ("configuration", "data")})
         record.restore(checkpoint, state, training.load_networks)
-        return evaluated(training, state["step"], {}, refresh=False)
+        return evaluate(training, state["step"], refresh=False)
 
     def meta(self) -> dict[str, str]:
         """What a checkpoint must agree with to be this run's."""
@@ -235,6 +235,6 @@ def device(gpu_id: int) -> torch.device:
     """The CUDA device of that number, or the CPU for -1 and where there is none."""
     if gpu_id >= 0 and torch.cuda.is_available():
         if gpu_id >= torch.cuda.device_count():
-            raise ValueError(f"GPU_ID is {gpu_id}, but there are {torch.cuda.device_count()} GPUs, numbered from 0")
+            raise ConfigError(f"GPU_ID is {gpu_id}, but there are {torch.cuda.device_count()} GPUs, numbered from 0")
         return torch.device("cuda", gpu_id)
     return torch.device("cpu")

@@ -5,21 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from seval import evaluate, metrics, record
-from seval.algorithms import Head
+from seval import record
 from seval.build import Training
 from seval.defaults import Node
 from seval.errors import Interrupted, TrainingError
-from seval.policy.base import HeldOut, PseudoLabels
-
-_KEPT = "the last checkpoint, if there is one, is kept: lower SOLVER.BASE_LR or look at the data"
+from seval.evaluate import KEPT, due, evaluate
 
 
 def never() -> bool:
@@ -60,17 +55,7 @@ def train(
         done = {"step": step, "evaluations": len(history), "totals": totals, "spent": time.monotonic() - clock}
         record.save_checkpoint(checkpoint, training.state_dict() | {"meta": meta} | done)
 
-    bar = tqdm(
-        total=last,
-        initial=start,
-        disable=not cfg.RUNTIME.PROGRESS,
-        unit="step",
-        dynamic_ncols=True,
-        desc=folder.name,
-        mininterval=1.0,
-    )
-    board = _board(folder, start) if cfg.RUNTIME.TENSORBOARD else None
-    with bar:
+    with _progress_bar(folder.name, start, cfg) as bar, record.Curves(folder, start, cfg.RUNTIME.TENSORBOARD) as curves:
         for step in range(start, last):
             if stop():
                 if step > saved and all(total.isfinite() for total in totals.values()):
@@ -80,19 +65,17 @@ def train(
                 totals[name] = totals.get(name, 0.0) + loss
             bar.update()
             if (step + 1) % periods.EVAL == 0:
-                losses = {name: float(total) / periods.EVAL for name, total in totals.items()}
-                line = evaluated(training, step + 1, losses) | {"seconds": round(time.monotonic() - clock, 3)}
+                losses = _mean_losses(totals, step + 1, periods.EVAL)
+                line = {"lr": rate(step, cfg.SOLVER), "loss": losses, **evaluate(training, step + 1)}
+                line["seconds"] = round(time.monotonic() - clock, 3)
                 check()
                 record.append_line(lines, line)
                 history.append(line)
                 bar.set_postfix(loss=f"{sum(losses.values()):.3f}", top1=f"{line['test']['ema']['none']['top1']:.1%}")
-                if board:
-                    _draw(board, line)
+                curves.draw(line)
                 totals, clock = {}, time.monotonic()
-                if _crosses(step + 1, periods.CHECKPOINT, cfg):
+                if due(step + 1, periods.CHECKPOINT, cfg):
                     save(saved := step + 1)
-    if board:
-        board.close()
     return history
 
 
@@ -110,6 +93,27 @@ def update(training: Training, step: int) -> dict[str, Tensor]:
     return {name: loss.detach() for name, loss in losses.items()}
 
 
+def _progress_bar(name: str, start: int, cfg: Node) -> tqdm:
+    return tqdm(
+        total=cfg.SOLVER.MAX_ITER,
+        initial=start,
+        disable=not cfg.RUNTIME.PROGRESS,
+        unit="step",
+        dynamic_ncols=True,
+        desc=name,
+        mininterval=1.0,
+    )
+
+
+def _mean_losses(totals: dict[str, Tensor], step: int, period: int) -> dict[str, float]:
+    losses = {name: float(total) / period for name, total in totals.items()}
+    if not all(map(math.isfinite, losses.values())):
+        raise TrainingError(
+            f"loss became {sum(losses.values())} between steps {step - period} and {step} ({losses}); {KEPT}"
+        )
+    return losses
+
+
 def resume(training: Training, checkpoint: Path, lines: Path, meta: dict[str, str]) -> tuple[int, list[dict], dict]:
     """(first step, evaluations so far, state), having loaded the checkpoint if there is one."""
     if not checkpoint.exists():
@@ -118,87 +122,3 @@ def resume(training: Training, checkpoint: Path, lines: Path, meta: dict[str, st
     record.agree(checkpoint, state["meta"], meta)
     record.restore(checkpoint, state, training.load_state_dict)
     return state["step"], record.keep_lines(lines, state["evaluations"]), state
-
-
-def evaluated(training: Training, step: int, losses: dict[str, float], refresh: bool = True) -> dict:
-    """One line of metrics.jsonl: refresh the policies on held-out predictions, then measure both networks."""
-    cfg = training.cfg
-    if not all(map(math.isfinite, losses.values())):
-        raise TrainingError(
-            f"loss became {sum(losses.values())} between steps {step - cfg.PERIODS.EVAL} and {step} ({losses}); {_KEPT}"
-        )
-    networks = {"ema": training.ema.network, "raw": training.net}
-
-    @cache
-    def logits(name: str, head: str, split: str) -> Tensor:
-        return evaluate.predict(
-            networks[name], head, training.data[split].images, training.mean, training.std, cfg.SOLVER.EVAL_BATCH
-        )
-
-    for name, head in ((name, head.name) for name in networks for head in training.heads):
-        if not logits(name, head, "test").isfinite().all():
-            raise TrainingError(f"the {name} network predicts what is not finite after {step} steps; {_KEPT}")
-    progress, last, counts = step / cfg.SOLVER.MAX_ITER, training.heads[-1], training.class_counts
-    line: dict = {"step": step, "progress": progress, "lr": rate(step - 1, cfg.SOLVER), "loss": losses}
-    line["policy"] = {head.name: _refresh(training, head, logits, progress) for head in training.heads if refresh}
-    line["algorithm"] = training.algorithm.refresh() if refresh else {}
-    offsets = {
-        "none": torch.zeros_like(counts),
-        "logit_adjusted": torch.log(counts / counts.sum()),
-        **last.policy.offsets(),
-    }
-    for split in ("valid", "test"):
-        labels = training.data[split].labels
-        if len(labels):
-            line[split] = {
-                name: evaluate.measure(logits(name, last.name, split), labels, offsets, counts) for name in networks
-            }
-    if training.algorithm.views and _crosses(step, cfg.PERIODS.QUALITY, cfg):
-        line["quality"] = _quality(training, last, logits("ema", last.name, "unlabeled"))
-    return line
-
-
-def _crosses(step: int, period: int, cfg: Node) -> bool:
-    """Whether the evaluation after `step` steps is the last one, or the first at or after a multiple of `period`."""
-    return step == cfg.SOLVER.MAX_ITER or step // period > (step - cfg.PERIODS.EVAL) // period
-
-
-def _refresh(
-    training: Training, head: Head, logits: Callable[[str, str, str], Tensor], progress: float
-) -> dict[str, float]:
-    held_out = None
-    if len(training.data["held_out"].labels):
-        probs = logits("ema", head.name, "held_out").double().softmax(1)
-        held_out = HeldOut(probs, training.data["held_out"].labels)
-    return head.policy.refresh(held_out, lambda: logits("ema", head.name, "unlabeled").softmax(1), progress)
-
-
-def _quality(training: Training, head: Head, logits: Tensor) -> dict[str, object]:
-    head.policy.eval()
-    plain = logits.softmax(1)
-    pseudo = head.policy(PseudoLabels.of(plain), None)
-    head.policy.train()
-    return metrics.pseudo_label_quality(
-        plain, pseudo.probs, pseudo.weight > 0, training.data["unlabeled"].labels, training.class_counts
-    )
-
-
-def _board(folder: Path, start: int):
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(folder / "tensorboard", purge_step=start or None)
-
-
-def _draw(board, line: dict) -> None:
-    scalars = {f"loss/{name}": value for name, value in line["loss"].items()} | {"lr": line["lr"]}
-    for split in ("test", "valid"):
-        for name, offsets in line.get(split, {}).items():
-            scalars |= {f"{split}/{name}/{offset}/top1": values["top1"] for offset, values in offsets.items()}
-    for head, values in line["policy"].items():
-        scalars |= {f"policy/{head}/{key}": value for key, value in values.items()}
-    for key, value in line.get("quality", {}).items():
-        if isinstance(value, float):
-            scalars[f"pseudo_labels/{key}"] = value
-    for name, value in scalars.items():
-        board.add_scalar(name, value, line["step"])
-    board.flush()

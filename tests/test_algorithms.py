@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seval.algorithms import ALGORITHMS, Head
+from seval.algorithms import ALGORITHMS
+from seval.algorithms.base import Head
 from seval.algorithms.consistency import mutual_information
 from seval.algorithms.mixmatch import turned
 from seval.build import check_penalties

@@ -303,7 +303,7 @@ def test_predictions_equal_those_from_memory(encoded, tmp_path):
     training = prepared(encoded, tmp_path, "RUNTIME.WORKERS", 0)
     images = training.data["test"].images
     memory = torch.from_numpy(slowly(images.source, images.index))[..., 2:-2, 2:-2]
-    logits = [evaluate.predict(training.net, "linear", i, training.mean, training.std, 16) for i in (images, memory)]
+    logits = [evaluate.predict(training.net, i, training.mean, training.std, 16)["linear"] for i in (images, memory)]
     assert logits[0].shape == (40, 10) and torch.equal(*logits)
 
 

@@ -261,7 +261,7 @@ def test_a_job_that_its_scheduler_stops_goes_on_with_the_same_command(tmp_path):
     child.send_signal(signal.SIGUSR2)
     out, err = child.communicate()
     assert child.returncode == 75 and not out
-    (words,) = re.findall(r"^SIGUSR2: stopped after (\d+) of 45 steps; the same command goes on from there$", err, re.M)
+    (words,) = re.findall(r"^SIGUSR2: stopped after (\d+) of 45 steps; the same command resumes from there$", err, re.M)
     stopped = folder / whole["id"]
     assert torch.load(stopped / "checkpoint.pt", weights_only=True)["step"] == int(words) and holder(stopped) is None
     done = subprocess.run(arguments, capture_output=True)

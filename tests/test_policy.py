@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seval.errors import PolicyError
+from seval.errors import PolicyError, RecipeError
 from seval.policy.base import Facts, HeldOut, Policy, PseudoLabels, Step
 from seval.policy.language import RULES, build_policy, canonical, known_rules
 from seval.policy.refinement import divide
@@ -171,7 +171,7 @@ def test_a_chain_is_its_rules_one_after_the_other():
     ],
 )
 def test_bad_recipes_raise_with_the_right_words(text, words):
-    with pytest.raises(PolicyError) as error:
+    with pytest.raises(RecipeError) as error:
         canonical(text)
     assert all(word in str(error.value) for word in words), error.value
 

@@ -85,7 +85,7 @@ def test_initialization_is_the_published_one(build):
 def test_the_configuration_picks_the_backbone(name, published, features):
     cfg = load((), ["MODEL.NAME", published])
     assert cfg.MODEL.NAME == name
-    net = build_network(cfg, 7, 3, {}).eval()
+    net = build_network(cfg, 7, 3).eval()
     with torch.no_grad():
         assert net.backbone.feature_dim == features and net(torch.zeros(1, 3, 16, 16)).shape == (1, 7)
         assert deepcopy(net).features(torch.zeros(1, 3, 16, 16)).shape == (1, features)
@@ -101,10 +101,10 @@ def test_pretrained_weights_are_loaded_from_the_file_and_checked(tmp_path, monke
         resnet.resnet50(3, True, str(file))
     monkeypatch.setattr(resnet, "SHA256_PREFIX", given)
     cfg = load((), ["MODEL.NAME", "resnet50", "MODEL.PRETRAINED", True, "MODEL.WEIGHTS", str(file)])
-    net = build_network(cfg, 7, 3, {})
+    net = build_network(cfg, 7, 3)
     assert all(torch.equal(value, whole.state_dict()[key]) for key, value in net.backbone.state_dict().items())
     with pytest.raises(ConfigError, match="3 channels, not 1"):
-        build_network(cfg, 7, 1, {})
+        build_network(cfg, 7, 1)
     with pytest.raises(ConfigError, match="absent.pth cannot be read .*resnet50-11ad3fa6.pth"):
         resnet.resnet50(3, True, str(tmp_path / "absent.pth"))
 

@@ -17,6 +17,7 @@ import seval.run
 from seval import record, train
 from seval.claim import claim
 from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, RunBusy
+from seval.evaluate import predict
 from seval.run import Run
 from tests.settings import ROOT, SMALL, result, small
 
@@ -57,9 +58,8 @@ def test_one_seval_run_reports_the_last_unsmoothed_offset(tmp_path):
     arrays = record.load_artifacts(run.folder / "artifacts.h5")["linear"]
     training = run.build({})
     training.load_state_dict(record.load_checkpoint(run.folder / "checkpoint.pt"))
-    logits = train.evaluate.predict(
-        training.ema.network, "linear", training.data["test"].images, training.mean, training.std, 64
-    ).numpy()
+    logits = predict(training.ema.network, training.data["test"].images, training.mean, training.std, 64)
+    logits = logits["linear"].numpy()
     right = (logits - np.log(arrays["pi_fitted"][-1])).argmax(1) == training.data["test"].labels.numpy()
     assert run.record()["results"]["test"]["ema"]["seval"]["top1"]["last"] == pytest.approx(right.mean())
 
@@ -353,7 +353,7 @@ def test_who_lost_its_claim_writes_nothing_any_more(moment, tmp_path, monkeypatc
         raise AssertionError("written")
 
     place = {
-        "append_line": (train, "evaluated"),
+        "append_line": (train, "evaluate"),
         "save_checkpoint": (record, "append_line"),
         "save_artifacts": (seval.run, "train"),
         "write_json": (record, "save_artifacts"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from seval.errors import PolicyError
+from seval.errors import PolicyError, RecipeError
 from seval.policy.base import Facts, HeldOut, Policy, PseudoLabels
 from seval.policy.language import build_policy
 from seval.policy.seval import Curriculum, fit_offsets, fit_thresholds, neighbors, published
@@ -167,7 +167,7 @@ def test_groups_are_neighbors(classes, groups, expected):
 
 @pytest.mark.parametrize("text", ["groups=6", "groups=2.5", "solver='exat'", "decay='a'", "decay=1e999"])
 def test_bad_arguments_are_refused_before_the_first_step(text):
-    with pytest.raises(PolicyError):
+    with pytest.raises(RecipeError):
         build_policy(f"seval_refine({text})", Facts(10, torch.ones(10), 100, num_held_out=50))
 
 

@@ -1,11 +1,9 @@
 """Algorithms by the name a configuration uses."""
 
 from seval.algorithms.acr import Acr
-from seval.algorithms.consistency import FixMatch, Head, MeanTeacher, PseudoLabel, Supervised, Usadtm
+from seval.algorithms.consistency import FixMatch, MeanTeacher, PseudoLabel, Supervised, Usadtm
 from seval.algorithms.mixmatch import MixMatch, ReMixMatch
 from seval.recipes import Kind
-
-__all__ = ["ALGORITHMS", "Head"]
 
 ALGORITHMS = Kind(
     "algorithm",

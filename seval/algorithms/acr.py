@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seval.algorithms.consistency import Head, Supervised, penalties, step_of
+from seval.algorithms.base import Algorithm, Head, step_of
 from seval.data.loader import Batch
-from seval.losses import soft_cross_entropy
 from seval.models.network import Network
 from seval.policy.base import Facts, PseudoLabels, Student
 
@@ -27,7 +26,7 @@ def adjustment_scale(distances: Tensor, tau: float) -> float:
     return tau * float(distances.softmax(0)[0])
 
 
-class Acr(Supervised):
+class Acr(Algorithm):
     """Adaptive consistency regularizer (Wei & Gan, arXiv 2303.04035).
 
     Both heads are taught by the first one's weak predictions, adjusted by the labeled prior: the first head by a tau
@@ -72,13 +71,9 @@ class Acr(Supervised):
         taught, losses = self.teach(*(logits[head.name][1].detach() for head in heads), progress), {}
         for head, pseudo in zip(heads, taught, strict=True):
             labeled, _, learner = logits[head.name]
-            with torch.no_grad():
-                pseudo = head.policy(pseudo, step)
-            both = PseudoLabels(*(part.repeat(2, *[1] * (part.ndim - 1)) for part in pseudo))
-            losses[f"{head.name}/labeled"] = head.labeled_loss(labeled, batch.labels, progress)
-            unlabeled = (both.weight * soft_cross_entropy(learner, both.probs)).mean()
-            losses[f"{head.name}/unlabeled"] = self.unlabeled_weight * unlabeled
-            losses |= penalties(head, pseudo, step, Student(learner[:n], strong[:n]))
+            pseudo = head.pseudo_labels(pseudo, step)
+            losses |= head.losses(labeled, batch.labels, progress, learner, pseudo, weight=self.unlabeled_weight)
+            losses |= head.penalties(pseudo, step, Student(learner[:n], strong[:n]))
         return losses
 
     def teach(self, standard: Tensor, balanced: Tensor, progress: float) -> tuple[PseudoLabels, PseudoLabels]:

@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from seval.algorithms.base import Algorithm, Distance, Head, step_of
 from seval.data.loader import Batch
-from seval.losses import LabeledLoss, ramp, soft_cross_entropy, squared_error
+from seval.losses import ramp, soft_cross_entropy, squared_error
 from seval.models.network import Network
-from seval.policy.base import Facts, Policy, PseudoLabels, Step, Student
+from seval.policy.base import Facts, PseudoLabels, Step, Student
 
 
-class Head(NamedTuple):
-    """A classifier's name, its loss on labels, and what makes its pseudo-labels."""
-
-    name: str
-    labeled_loss: LabeledLoss
-    policy: Policy
-
-
-class Supervised(nn.Module):
-    """The labeled loss alone. Algorithms that keep statistics keep them as buffers."""
-
-    views: tuple[str, ...] = ()  # of the unlabeled images
-    auxiliary: Mapping[str, int] = {}  # linear classifiers for tasks of its own, with their number of classes
-    num_heads = 0  # it needs exactly so many; 0 is any number
-    has_student = False  # whether it trains on a view as it is, which a rule's penalty needs
-
-    def __init__(self, facts: Facts, unlabeled_weight: float) -> None:
-        super().__init__()
-        self.unlabeled_weight = unlabeled_weight
+class Supervised(Algorithm):
+    """The labeled loss alone."""
 
     def losses(
         self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
     ) -> dict[str, Tensor]:
-        """The step's losses by name; their sum is minimized. `teacher` is the averaged network."""
-        features = net.features(batch.images)
-        return {
-            f"{head.name}/labeled": head.labeled_loss(net.classify(features, head.name).float(), batch.labels, progress)
-            for head in heads
-        }
-
-    def refresh(self) -> dict[str, float]:
-        """Re-estimate slow statistics at an evaluation and return what to log."""
-        return {}
+        features, losses = net.features(batch.images), {}
+        for head in heads:
+            losses |= head.losses(net.classify(features, head.name).float(), batch.labels, progress)
+        return losses
 
 
-class FixMatch(Supervised):
+class FixMatch(Algorithm):
     """Pseudo-labels of the weak view supervise the strong one (Sohn et al., arXiv 2001.07685).
 
     One forward pass sees labeled, weak and strong images together, so BatchNorm does too. The loss is averaged over
@@ -60,7 +36,7 @@ class FixMatch(Supervised):
     views = ("weak", "strong")
     teaching = -2  # the view whose predictions are the pseudo-labels of the last one
     has_student = True
-    distance: Callable[[Tensor, Tensor], Tensor] = staticmethod(soft_cross_entropy)
+    distance: Distance = staticmethod(soft_cross_entropy)
 
     def __init__(self, facts: Facts, unlabeled_weight: float, ramp: float = 0.0) -> None:
         super().__init__(facts, unlabeled_weight)
@@ -76,8 +52,7 @@ class FixMatch(Supervised):
         losses = {}
         for head in heads:
             labeled, *views = net.classify(features, head.name).float().split(sizes)
-            with torch.no_grad():
-                pseudo = head.policy(PseudoLabels.of(views[self.teaching].softmax(1)), step)
+            pseudo = head.pseudo_labels(PseudoLabels.of(views[self.teaching].detach().softmax(1)), step)
             losses |= self.head_losses(head, labeled, Student(views[-1], seen[-1]), pseudo, step)
             losses |= self.more_losses(head, views)
         return losses
@@ -85,13 +60,12 @@ class FixMatch(Supervised):
     def head_losses(
         self, head: Head, labeled: Tensor, student: Student, pseudo: PseudoLabels, step: Step
     ) -> dict[str, Tensor]:
-        """Of the logits of the labeled images, of the student against the pseudo-labels, and of the policy's rules."""
-        unlabeled = (pseudo.weight * self.distance(student.logits, pseudo.probs)).mean()
-        return {
-            f"{head.name}/labeled": head.labeled_loss(labeled, step.anchor_labels, step.progress),
-            f"{head.name}/unlabeled": self.unlabeled_weight * ramp(step.progress, self.ramp) * unlabeled,
-            **penalties(head, pseudo, step, student),
-        }
+        """All losses of a head: of labels, of the student against the pseudo-labels, and of the policy's rules."""
+        weight = self.unlabeled_weight * ramp(step.progress, self.ramp)
+        losses = head.losses(
+            labeled, step.anchor_labels, step.progress, student.logits, pseudo, weight=weight, distance=self.distance
+        )
+        return losses | head.penalties(pseudo, step, student)
 
     def more_losses(self, head: Head, views: Sequence[Tensor]) -> dict[str, Tensor]:
         """Losses of an algorithm's own on a head's logits (N, C) of each unlabeled view."""
@@ -115,7 +89,7 @@ class MeanTeacher(FixMatch):
     """
 
     views = ("weak", "weak")
-    distance = staticmethod(squared_error)
+    distance: Distance = staticmethod(squared_error)
 
     def __init__(self, facts: Facts, unlabeled_weight: float, ramp: float = 0.4) -> None:
         super().__init__(facts, unlabeled_weight, ramp)
@@ -132,7 +106,8 @@ class MeanTeacher(FixMatch):
         for head in heads:
             labeled, own = net.classify(features, head.name).float().split([known, len(view)])
             with torch.no_grad():
-                pseudo = head.policy(PseudoLabels.of(teacher.classify(taught, head.name).float().softmax(1)), step)
+                predicted = teacher.classify(taught, head.name).float().softmax(1)
+            pseudo = head.pseudo_labels(PseudoLabels.of(predicted), step)
             losses |= self.head_losses(head, labeled, Student(own, features[known:]), pseudo, step)
         return losses
 
@@ -161,20 +136,3 @@ class Usadtm(FixMatch):
         plain, weak, strong = (logits.softmax(1) for logits in views)
         pairs = ((plain, weak), (plain, strong), (weak, strong))
         return {f"{head.name}/information": -self.information * sum(mutual_information(*pair) for pair in pairs) / 3}
-
-
-def step_of(teacher: Network, batch: Batch, features: Tensor, progress: float) -> Step:
-    """What the rules may know; `features` (N, D) are those of the view that teaches."""
-
-    @cache
-    @torch.no_grad()
-    def anchors() -> Tensor:
-        return teacher.features(batch.images).float()
-
-    return Step(batch.index, features.detach().float(), anchors, batch.labels, progress)
-
-
-def penalties(head: Head, pseudo: PseudoLabels, step: Step, student: Student) -> dict[str, Tensor]:
-    """The extra losses of a head's rules, by name."""
-    found = head.policy.penalties(pseudo, step, student)
-    return {f"{head.name}/penalty{i}": penalty for i, penalty in enumerate(found)}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Beta
 
-from seval.algorithms.consistency import Head, Supervised, penalties, step_of
+from seval.algorithms.base import Algorithm, Distance, Head, consistency, step_of
 from seval.data.loader import Batch
 from seval.losses import as_probs, ramp, soft_cross_entropy, squared_error
 from seval.models.network import Network
+from seval.models.wide_resnet import linear
 from seval.policy.base import Facts, PseudoLabels, Step, Student
 
 
@@ -31,7 +32,7 @@ class Mix(NamedTuple):
         return self.share * rows + (1 - self.share) * rows[self.order]
 
 
-class MixMatch(Supervised):
+class MixMatch(Algorithm):
     """The mean prediction of two weak views, through the policy, is their target (Berthelot et al., arXiv 1905.02249).
 
     Its sharpening is the rule `sharpen`. Labeled and unlabeled images are mixed with one another, and so are their
@@ -40,8 +41,8 @@ class MixMatch(Supervised):
     """
 
     views = ("weak", "weak")
-    guessing = 2  # so many views, the first ones, make the guess
-    distance: Callable[[Tensor, Tensor], Tensor] = staticmethod(squared_error)
+    guessing = 2  # how many of the views, from the first on, make the guess
+    distance: Distance = staticmethod(squared_error)
 
     def __init__(self, facts: Facts, unlabeled_weight: float, alpha: float = 0.5, ramp: float = 0.016) -> None:
         super().__init__(facts, unlabeled_weight)
@@ -62,7 +63,7 @@ class MixMatch(Supervised):
         for head in heads:
             with torch.no_grad():
                 plain = net.classify(guessing, head.name).float().softmax(1)
-                guess = head.policy(PseudoLabels.of(plain.unflatten(0, (self.guessing, -1)).mean(0)), step)
+            guess = head.pseudo_labels(PseudoLabels.of(plain.unflatten(0, (self.guessing, -1)).mean(0)), step)
             losses |= self.mixed_losses(head, net.classify(mixed, head.name).float(), batch, guess, mix, progress)
             losses |= self.unmixed_losses(net, head, unmixed, turns, guess, step)
         return losses
@@ -74,11 +75,15 @@ class MixMatch(Supervised):
         known, copies = len(batch.images), len(batch.views)
         targets = mix(torch.cat([as_probs(batch.labels, logits.shape[1]), *[guess.probs] * copies]))
         weight = mix(torch.cat([torch.ones_like(targets[:known, 0]), *[guess.weight] * copies]))
-        unlabeled = (weight[known:] * self.distance(logits[known:], targets[known:])).mean()
-        return {
-            f"{head.name}/labeled": head.labeled_loss(logits[:known], targets[:known], progress),
-            f"{head.name}/unlabeled": self.unlabeled_weight * ramp(progress, self.ramp) * unlabeled,
-        }
+        return head.losses(
+            logits[:known],
+            targets[:known],
+            progress,
+            logits[known:],
+            PseudoLabels(targets[known:], weight[known:]),
+            weight=self.unlabeled_weight * ramp(progress, self.ramp),
+            distance=self.distance,
+        )
 
     def unmixed(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """Images that are trained on as they are, and by how many quarters of a circle those of them were turned."""
@@ -100,10 +105,9 @@ class ReMixMatch(MixMatch):
     """
 
     views = ("weak", "strong", "strong")
-    auxiliary = {"rotation": 4}
     has_student = True
     guessing = 1
-    distance = staticmethod(soft_cross_entropy)
+    distance: Distance = staticmethod(soft_cross_entropy)
 
     def __init__(
         self,
@@ -117,6 +121,10 @@ class ReMixMatch(MixMatch):
         super().__init__(facts, unlabeled_weight, alpha, ramp)
         self.pre_mixup, self.rotation = pre_mixup, rotation
 
+    @classmethod
+    def extra_modules(cls, feature_dim: int) -> dict[str, nn.Module]:
+        return {"rotation": linear(feature_dim, 4)}
+
     def unmixed(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         strong = batch.views[1]
         turns = torch.randint(4, (len(strong),)).to(strong.device)
@@ -128,11 +136,12 @@ class ReMixMatch(MixMatch):
         strong, rotated = features.chunk(2)
         student = Student(net.classify(strong, head.name).float(), strong)
         telling = soft_cross_entropy(net.classify(rotated, "rotation").float(), as_probs(turns, 4))
-        unmixed = (guess.weight * soft_cross_entropy(student.logits, guess.probs)).mean()
         return {
-            f"{head.name}/pre_mixup": self.pre_mixup * ramp(step.progress, self.ramp) * unmixed,
+            f"{head.name}/pre_mixup": self.pre_mixup
+            * ramp(step.progress, self.ramp)
+            * consistency(student.logits, guess),
             "rotation": self.rotation * telling.mean(),
-            **penalties(head, guess, step, student),
+            **head.penalties(guess, step, student),
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -31,10 +31,10 @@ CLASSIFIERS = Kind("classifier", {"linear": linear, "cosine": Cosine}, given=2)
 class Network(nn.Module):
     """`backbone` turns images into features (N, `backbone.feature_dim`); each head has a classifier of its own.
 
-    `heads` are their names and classifiers, as `CLASSIFIERS` are called. The last head is the one evaluated: calling
-    the network gives its logits. `auxiliary` are linear classifiers for an algorithm's own tasks, by name with their
-    number of classes. A `frozen` backbone is not trained and keeps its statistics. With `half`, training computes
-    features and logits in bfloat16, under autocast; losses and rules stay outside of it.
+    `heads` are their names and classifiers, as `CLASSIFIERS` are called. Calling the network gives the last head's
+    logits. `auxiliary` makes an algorithm's own modules on features, by name, of the number of features. A `frozen`
+    backbone is not trained and keeps its statistics. With `half`, training computes features and logits in bfloat16,
+    under autocast; losses and rules stay outside of it.
     """
 
     def __init__(
@@ -42,7 +42,8 @@ class Network(nn.Module):
         backbone: nn.Module,
         heads: Mapping[str, str],
         num_classes: int,
-        auxiliary: Mapping[str, int] | None = None,
+        auxiliary: Callable[[int], Mapping[str, nn.Module]] | None = None,
+        *,
         frozen: bool = False,
         half: bool = False,
     ) -> None:
@@ -53,7 +54,7 @@ class Network(nn.Module):
         for head, text in heads.items():
             self.classifiers[head] = CLASSIFIERS.build(text, backbone.feature_dim, num_classes)
         self.backbone.train(not frozen)
-        self.auxiliary = nn.ModuleDict({name: linear(backbone.feature_dim, n) for name, n in (auxiliary or {}).items()})
+        self.auxiliary = nn.ModuleDict(auxiliary(backbone.feature_dim) if auxiliary else {})
 
     def train(self, mode: bool = True) -> Network:
         super().train(mode)
@@ -67,7 +68,7 @@ class Network(nn.Module):
             return self.backbone(images)
 
     def classify(self, features: Tensor, head: str) -> Tensor:
-        """(N, feature_dim) -> logits (N, C) of the named head, or of an auxiliary classifier."""
+        """(N, feature_dim) -> logits (N, C) of the named head, or of an auxiliary module."""
         with self._precision(features):
             return (self.classifiers if head in self.classifiers else self.auxiliary)[head](features)
 

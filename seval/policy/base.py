@@ -25,6 +25,10 @@ class PseudoLabels(NamedTuple):
         """Pseudo-labels of full weight."""
         return cls(probs, torch.ones_like(probs[:, 0]))
 
+    def repeat(self, copies: int) -> Self:
+        """The same pseudo-labels for each of several views in turn: (copies N, C) and (copies N,)."""
+        return type(self)(self.probs.repeat(copies, 1), self.weight.repeat(copies)) if copies > 1 else self
+
     def check(self) -> Self:
         """Raise unless rows lie on the simplex and weights are not negative; for tests and new rules, not the step."""
         sums = self.probs.sum(1)
