@@ -1,3 +1,20 @@
 """SEVAL: label refinement and threshold adjustment for imbalanced semi-supervised learning (arXiv 2407.05370)."""
 
+from importlib import import_module
+
 __version__ = "0.1.0"
+__all__ = ["Run", "fit_offsets", "fit_thresholds", "load"]
+
+_HOMES = {
+    "load": "seval.config",
+    "Run": "seval.run",
+    "fit_offsets": "seval.policy.fits",
+    "fit_thresholds": "seval.policy.fits",
+}
+
+
+def __getattr__(name: str) -> object:
+    """The public names, imported when they are first used: PyTorch takes seconds, and not every command needs it."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
