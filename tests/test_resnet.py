@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,7 +123,7 @@ def test_without_a_file_the_cache_is_used_or_filled(tmp_path, monkeypatch):
 
     def download(url, path, prefix, progress):
         assert url.endswith("resnet50-11ad3fa6.pth") and prefix == "11ad3fa6"
-        path.write_bytes(b"fetched")
+        Path(path).write_bytes(b"fetched")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     monkeypatch.setattr(resnet, "SHA256_PREFIX", "11ad3fa6")

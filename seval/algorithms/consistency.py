@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -135,4 +136,5 @@ class Usadtm(FixMatch):
     def more_losses(self, head: Head, views: Sequence[Tensor]) -> dict[str, Tensor]:
         plain, weak, strong = (logits.softmax(1) for logits in views)
         pairs = ((plain, weak), (plain, strong), (weak, strong))
-        return {f"{head.name}/information": -self.information * sum(mutual_information(*pair) for pair in pairs) / 3}
+        shared = reduce(torch.add, (mutual_information(*pair) for pair in pairs))
+        return {f"{head.name}/information": -self.information * shared / 3}
