@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from seval.algorithms.base import Algorithm, Head, step_of
+from seval.algorithms.base import Algorithm, Head, Losses, step_of
 from seval.data.loader import Batch
 from seval.models.network import Network
 from seval.policy.base import Facts, PseudoLabels, Student
@@ -60,9 +60,7 @@ class Acr(Algorithm):
         self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))  # since then
         self.adaptive_tau = nn.Buffer(torch.tensor(tau))
 
-    def losses(
-        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
-    ) -> dict[str, Tensor]:
+    def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
         features, n = net.features(torch.cat([batch.images, *batch.views])), len(batch.index)
         sizes = [len(batch.images), n, 2 * n]
         _, weak, strong = features.split(sizes)
