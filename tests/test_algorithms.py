@@ -13,7 +13,7 @@ from seval.algorithms.base import Head
 from seval.algorithms.consistency import mutual_information
 from seval.algorithms.mixmatch import turned
 from seval.build import check_penalties
-from seval.data.loader import Batch, IndexStream, class_weights
+from seval.data.loader import Batch, Sampler, class_weights
 from seval.errors import ConfigError
 from seval.losses import LABELED_LOSSES
 from seval.models.network import CLASSIFIERS, Network
@@ -298,8 +298,8 @@ def test_class_weights_make_every_class_equally_likely():
     labels = torch.tensor([c for c, n in enumerate(counts) for _ in range(n)])
     labels = labels[torch.randperm(len(labels), generator=g)]
     weights, draws = class_weights(labels), 64 * 400
-    stream = IndexStream(len(labels), 64, g, weights)
-    times = torch.bincount(torch.cat([next(stream) for _ in range(400)]), minlength=len(labels))
+    sampler = Sampler(size=len(labels), batch=64, generator=g, weights=weights)
+    times = torch.bincount(torch.cat([next(sampler) for _ in range(400)]), minlength=len(labels))
     for c, n in enumerate(counts):
         assert math.isclose(float(weights[labels == c].sum()), n > 0, abs_tol=1e-12)
         for chance, seen in ((0.2 * (n > 0), times[labels == c].sum()), *((0.2 / n, t) for t in times[labels == c])):
