@@ -82,10 +82,10 @@ def main() -> None:
     generator, rng = torch.Generator().manual_seed(0), random.Random(0)
     images = torch.randint(256, (args.batch, 3, 32, 32), dtype=torch.uint8, generator=generator)
     arrays = list(images.permute(0, 2, 3, 1).contiguous().numpy())
-    mean, std = torch.zeros(3), torch.ones(3)
+    mean, std, geometry = torch.zeros(3), torch.ones(3), augment.Geometry()
 
     def batched() -> Tensor:
-        return augment.normalize(augment.strong(images, generator), mean, std)
+        return augment.normalize(geometry.view("strong", images, generator), mean, std)
 
     def per_image() -> Tensor:
         return torch.stack([pil_strong(array, rng) for array in arrays])
@@ -101,7 +101,7 @@ def main() -> None:
     print(f"median of {args.pairs} paired ratios: {ratio:.1f}x (required: at least {REQUIRED:.0f}x)")
 
     small = torch.randint(256, (64, 1, 16, 16), dtype=torch.uint8, generator=generator)
-    times = [seconds(lambda: augment.strong(small, generator), 4) for _ in range(args.pairs)]
+    times = [seconds(lambda: geometry.view("strong", small, generator), 4) for _ in range(args.pairs)]
     print(f"one strong view of 64 images 1 x 16 x 16: {1000 * statistics.median(times):.2f} ms")
     sys.exit(ratio < REQUIRED)
 

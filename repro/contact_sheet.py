@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seval.data.augment import VIEWS, resize
-from seval.data.decode import decode, is_encoded
+from seval.data.augment import Geometry
+from seval.data.decode import decode
+from seval.data.image_set import EncodedImages
 from seval.data.loader import generator
 from seval.run import Run
 
 COLUMNS = {"eval": 2, "weak": 3, "strong": 5}  # views of each class
-MOST_CLASSES = 20  # rows of the sheet; of more classes, as many spread over all
+MOST_CLASSES = 20  # rows of the sheet; where there are more classes, this many, spread over all of them
 
 
 def draw(run: Run, path: Path) -> list[int]:
@@ -47,19 +48,16 @@ def draw(run: Run, path: Path) -> list[int]:
 
 def mosaic(run: Run, classes: np.ndarray) -> np.ndarray:
     """uint8 (rows of classes x H, columns of views x W[, 3]): each row shows one labeled image of its class."""
-    images, labels = run.image_set.train[:2]
-    dataset, stream = run.cfg.DATASET, generator(run.cfg.SEED, "contact sheet")
+    part, labeled, dataset = run.image_set.train, run.splits.labeled, run.cfg.DATASET
+    geometry, random = Geometry.of(dataset), generator(run.cfg.SEED, "contact sheet")
     rows = []
     for c in classes:
-        member = run.splits.labeled[labels[run.splits.labeled] == c][0]
-        stored = decode(images.read(member), dataset.DECODED_SIZE) if is_encoded(images) else images[member]
+        member = labeled[part.labels[labeled] == c][0]
+        if isinstance(part.images, EncodedImages):
+            stored = decode(part.images.read(member), dataset.DECODED_SIZE)
+        else:
+            stored = part.pixels[member]
         image = torch.from_numpy(stored)[None]
-        row = torch.cat(
-            [
-                VIEWS[name](image.expand(n, -1, -1, -1), stream, dataset.PADDING, dataset.CUTOUT, dataset.CROP)
-                for name, n in COLUMNS.items()
-            ]
-        )
-        row = resize(row, dataset.RESOLUTION) if dataset.RESOLUTION else row
-        rows.append(row.permute(2, 0, 3, 1).flatten(1, 2))  # (H, columns x W, c)
+        views = [geometry.view(name, image.expand(n, -1, -1, -1), random) for name, n in COLUMNS.items()]
+        rows.append(torch.cat(views).permute(2, 0, 3, 1).flatten(1, 2))  # (H, columns x W, c)
     return torch.cat(rows).squeeze(2).numpy()

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also works without installation
 
 from seval.data.hdf5 import data_file, read, verify, write
 from seval.data.image_set import ImageSet, class_counts
@@ -17,7 +17,7 @@ _EXAMPLES = """examples:
   python repro/prepare.py cifar10 --download           fetch CIFAR-10 into data/raw and write data/cifar10.h5
   python repro/prepare.py cifar10 --raw ~/downloads    from cifar-10-python.tar.gz, or its unpacked folder, in there
   python repro/prepare.py fashion_mnist                from data/raw or the Debian package dataset-fashion-mnist
-  python repro/prepare.py stl10 --download             a broken download goes on where it stopped
+  python repro/prepare.py stl10 --download             a broken download resumes where it stopped
   python repro/prepare.py small_imagenet127            from data/imagenet; what belongs there is listed below
   python repro/prepare.py semi_aves                    from data/semi_fgvc
   python repro/prepare.py tiny --verify                check every checksum of data/tiny.h5
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: nothing was changed; the same command starts anew", file=sys.stderr)
+        print("interrupted: nothing was changed; the same command starts again", file=sys.stderr)
         return 130
     return 0
 
@@ -78,15 +78,8 @@ def _show(name: str, path: Path, picture: Path) -> None:
     from seval.config import load
     from seval.run import Run
 
-    shown = draw(
-        Run(
-            load(
-                CONFIGS / name.removesuffix("_64") / "dataset.yaml",
-                ["DATASET.NAME", name, "DATASET.ROOT", str(path.parent)],
-            )
-        ),
-        picture,
-    )
+    overrides = ["DATASET.NAME", name, "DATASET.ROOT", str(path.parent)]
+    shown = draw(Run(load(CONFIGS / name.removesuffix("_64") / "dataset.yaml", overrides)), picture)
     print(f"{picture}: views of {len(shown)} classes of {path}, and the class counts of its splits for seed 0")
 
 
@@ -119,7 +112,7 @@ def _prepare(path: Path, source: Source, raw: Path | None, download: bool) -> No
         print("note: these raw files are not the published ones; the file's attribute `official` says so")
     print(f"writing {path}", flush=True)
     write(path, images, source.compress)
-    _say(path, read(path, stream=True), "is ready")
+    _say(path, read(path, in_blocks=True), "is ready")
 
 
 def _say(path: Path, images: ImageSet, state: str) -> None:
@@ -127,8 +120,8 @@ def _say(path: Path, images: ImageSet, state: str) -> None:
     counts = class_counts(images)
     for name, part in images.parts.items():
         of_classes = counts[name]
-        known = f"of {len(of_classes)} classes, {min(of_classes)} to {max(of_classes)} per class"
-        print(f"  {name}: {len(part.labels)} images {known if any(of_classes) else 'of unknown class'}")
+        labeled = f"of {len(of_classes)} classes, {min(of_classes)} to {max(of_classes)} per class"
+        print(f"  {name}: {len(part.labels)} images {labeled if any(of_classes) else 'of unknown class'}")
 
 
 if __name__ == "__main__":

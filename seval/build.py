@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +12,10 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from seval.algorithms import ALGORITHMS
 from seval.algorithms.base import Algorithm, Head
-from seval.data.augment import evaluation
-from seval.data.decode import Decoder, is_encoded
-from seval.data.image_set import ImageSet, Part
-from seval.data.loader import Images, Loader, Streamed, generator
+from seval.data.augment import Geometry
+from seval.data.decode import Decoder
+from seval.data.image_set import EncodedImages, ImageSet, Part
+from seval.data.loader import HeldImages, Images, LazyImages, Loader, generator
 from seval.data.splits import Splits
 from seval.defaults import Node, node_of
 from seval.errors import ConfigError
@@ -32,7 +32,7 @@ class Training(NamedTuple):
     """All that a run's steps read and change."""
 
     cfg: Node
-    data: dict[str, Images]  # labeled, unlabeled, held_out, valid, test; as they are evaluated
+    data: dict[str, Images]  # evaluation views of labeled, unlabeled, held_out, valid, test
     class_counts: Tensor  # (C,) labeled
     mean: Tensor
     std: Tensor
@@ -87,8 +87,9 @@ def build(
     `artifacts` are the arrays that each head of the prerequisite left, `start` its averaged network, for a frozen
     backbone.
     """
-    stored = place(cfg, image_set, splits, device)
-    data = {name: _evaluated(cfg, images) for name, images in stored.items()}
+    geometry = Geometry.of(cfg.DATASET)
+    stored = place(cfg, geometry, image_set, splits, device)
+    data = {name: images.evaluated(geometry, cfg.SOLVER.EVAL_BATCH) for name, images in stored.items()}
     mean, std = (torch.tensor(values, dtype=torch.float32, device=device) for values in (image_set.mean, image_set.std))
     counts = torch.bincount(data["labeled"].labels, minlength=image_set.num_classes).float()
     recipe = ALGORITHMS.read(cfg.ALGORITHM.NAME)
@@ -111,7 +112,7 @@ def build(
     heads = [build_head(cfg, name, facts, artifacts.get(name, {}), labeled.labels) for name in net.classifiers]
     check_penalties(recipe.name, [head.policy for head in heads])
     algorithm = ALGORITHMS.build(recipe, facts, cfg.ALGORITHM.UNLABELED_WEIGHT).to(device)
-    loader = build_loader(cfg, labeled, stored["unlabeled"], algorithm.views, mean, std)
+    loader = build_loader(cfg, geometry, stored | {"labeled": labeled}, algorithm.views, mean, std)
     ema, optimizer = Ema(net, cfg.MODEL.EMA_DECAY), build_optimizer(cfg, net)
     return Training(cfg, data, counts, mean, std, net, ema, optimizer, algorithm, heads, loader)
 
@@ -124,13 +125,21 @@ def build_head(cfg: Node, name: str, facts: Facts, artifacts: dict[str, np.ndarr
 
 
 def build_loader(
-    cfg: Node, labeled: Images, unlabeled: Images, views: tuple[str, ...], mean: Tensor, std: Tensor
+    cfg: Node, geometry: Geometry, images: Mapping[str, Images], views: tuple[str, ...], mean: Tensor, std: Tensor
 ) -> Loader:
-    """Batches as the configuration wants them."""
-    solver, data = cfg.SOLVER, cfg.DATASET
-    sizes = (solver.IMS_PER_BATCH, solver.UNLABELED_BATCH_RATIO)
-    geometry = (data.PADDING, data.CUTOUT, data.CROP, data.RESOLUTION)
-    return Loader(labeled, unlabeled, views, *sizes, mean, std, cfg.SEED, *geometry, data.SAMPLER_NAME)
+    """Batches as the configuration wants them, of the splits `labeled` and `unlabeled` of `images`."""
+    return Loader(
+        labeled=images["labeled"],
+        unlabeled=images["unlabeled"],
+        views=views,
+        batch=cfg.SOLVER.IMS_PER_BATCH,
+        ratio=cfg.SOLVER.UNLABELED_BATCH_RATIO,
+        geometry=geometry,
+        mean=mean,
+        std=std,
+        seed=cfg.SEED,
+        sampler=cfg.DATASET.SAMPLER_NAME,
+    )
 
 
 def check_penalties(algorithm: str, policies: Iterable[Policy]) -> None:
@@ -147,26 +156,23 @@ def with_selected(labeled: Images, unlabeled: Images, artifacts: dict[str, np.nd
     """The labeled images and, after them, the unlabeled ones that the prerequisite selected, with its pseudo-labels."""
     if "selected" not in artifacts:
         return labeled
-    index, labels = (torch.from_numpy(artifacts[key]) for key in ("selected", "selected_labels"))
-    labels = torch.cat([labeled.labels, labels.to(labeled.labels.device)])
-    if isinstance(labeled.images, Streamed):
-        return Images(labeled.images.with_others(unlabeled.images, index.numpy()), labels)
-    return Images(torch.cat([labeled.images, unlabeled.images[index.to(labels.device)]]), labels)
+    selected, labels = (torch.from_numpy(artifacts[key]) for key in ("selected", "selected_labels"))
+    return labeled.followed_by(unlabeled, selected, labels)
 
 
-def place(cfg: Node, image_set: ImageSet, splits: Splits, device: torch.device) -> dict[str, Images]:
-    """Every split's images as they are stored, and its labels, on the device; encoded images will be streamed to it."""
-    decoder = Decoder(cfg.DATASET.DECODED_SIZE, cfg.RUNTIME.WORKERS)
+def place(
+    cfg: Node, geometry: Geometry, image_set: ImageSet, splits: Splits, device: torch.device
+) -> dict[str, Images]:
+    """The images of every split as they are stored: pixels on the device, encoded images to be decoded on the way."""
+    decoder = Decoder(size=cfg.DATASET.DECODED_SIZE, workers=cfg.RUNTIME.WORKERS)
 
     def images(part: Part, index: np.ndarray) -> Images:
         labels = torch.from_numpy(part.labels[index]).to(device)
-        if is_encoded(part.images):
-            _check_crop(cfg, decoder.size)
-            pixels = Streamed(part.images, index, decoder, device, cfg.DATASET.CROP, cfg.DATASET.RESOLUTION)
-        else:
-            _check_crop(cfg, min(part.images.shape[2:]))
-            pixels = torch.from_numpy(part.images[index]).to(device)
-        return Images(pixels, labels)
+        if isinstance(part.images, EncodedImages):
+            geometry.require_room(decoder.size)
+            return LazyImages(labels=labels, source=part.images, index=index, decoder=decoder)
+        geometry.require_room(min(part.pixels.shape[2:]))
+        return HeldImages(labels, torch.from_numpy(part.pixels[index]).to(device))
 
     parts = {"unlabeled": image_set.unlabeled or image_set.train}
     data = {name: images(parts.get(name, image_set.train), index) for name, index in splits._asdict().items()}
@@ -174,7 +180,7 @@ def place(cfg: Node, image_set: ImageSet, splits: Splits, device: torch.device) 
 
 
 def _chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:
-    """Indices of the test images used: all, or the first so many of each class."""
+    """Indices of the test images used: all, or the first ones of each class, equally many."""
     counts = np.bincount(labels)
     most = cfg.DATASET.NUM_TEST or counts.max()
     if node_of(cfg.DATASET.NAME) == "IMAGENET" and cfg.DATASET.IMAGENET.TEST == "balanced":
@@ -182,23 +188,6 @@ def _chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:
     if (counts <= most).all():
         return np.arange(len(labels))
     return np.concatenate([np.flatnonzero(labels == c)[:most] for c in range(len(counts))])
-
-
-def _check_crop(cfg: Node, side: int) -> None:
-    if cfg.DATASET.CROP > side:
-        raise ConfigError(
-            f"DATASET.CROP is {cfg.DATASET.CROP}, but the images have {side} pixels a side; set it to at most that, "
-            "or to 0 to keep their size"
-        )
-
-
-def _evaluated(cfg: Node, images: Images) -> Images:
-    """The same with the evaluation view of images in memory, made once; streamed images are viewed as they come."""
-    crop, resolution = cfg.DATASET.CROP, cfg.DATASET.RESOLUTION
-    if isinstance(images.images, Streamed) or not (crop or resolution):
-        return images
-    views = [evaluation(part, crop, resolution) for part in images.images.split(cfg.SOLVER.EVAL_BATCH)]
-    return images._replace(images=torch.cat(views))
 
 
 def build_optimizer(cfg: Node, net: torch.nn.Module) -> torch.optim.Optimizer:

@@ -12,7 +12,7 @@ from seval import metrics
 from seval.algorithms.base import Head
 from seval.build import Training
 from seval.data.augment import normalize
-from seval.data.loader import Streamed
+from seval.data.loader import Images
 from seval.defaults import Node
 from seval.errors import TrainingError
 from seval.models.network import Network
@@ -70,7 +70,7 @@ class Predictions:
     def of(self, network: str, split: str) -> dict[str, Tensor]:
         """By head, (N, C)."""
         if (network, split) not in self._known:
-            it, images = self.training, self.training.data[split].images
+            it, images = self.training, self.training.data[split]
             self._known[network, split] = predict(
                 self.networks[network], images, it.mean, it.std, it.cfg.SOLVER.EVAL_BATCH
             )
@@ -78,11 +78,11 @@ class Predictions:
 
 
 @torch.no_grad()
-def predict(net: Network, images: Tensor | Streamed, mean: Tensor, std: Tensor, batch: int) -> dict[str, Tensor]:
+def predict(net: Network, images: Images, mean: Tensor, std: Tensor, batch: int) -> dict[str, Tensor]:
     """(N, c, H, W) uint8, the evaluation views -> by head, (N, C) float32 logits, in evaluation mode."""
     training, logits = net.training, {head: [] for head in net.classifiers}
     net.eval()
-    for part in images.split(batch):
+    for part in images.in_order(batch):
         features = net.features(normalize(part, mean, std).contiguous(memory_format=torch.channels_last))
         for head, parts in logits.items():
             parts.append(net.classify(features, head))

@@ -162,7 +162,7 @@ class Run:
         """The record, unless it is of another data set than the one at hand; where there is none it is believed."""
         file = hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
         if file.is_file():
-            data = _fingerprint(hdf5.read(file, stream=True))
+            data = _fingerprint(hdf5.read(file, in_blocks=True))
             record.agree(self.folder / "record.json", done, {"id": self.id, "data": data})
         return done
 

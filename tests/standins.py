@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seval.data.image_set import Encoded, ImageSet, Stream, blocks_of
+from seval.data.blocks import Blocks, blocks_of
+from seval.data.image_set import Encoded, ImageSet
 from seval.errors import DataError
 
+ENCODED_SIDE = 36  # to which the tests decode encoded images
 TINY = Path(__file__).resolve().parents[1] / "data" / "tiny.h5"
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -26,13 +28,13 @@ def fails(function, *arguments) -> str:
     return str(caught.value)
 
 
-def whole(array: np.ndarray | Stream | Encoded) -> np.ndarray:
+def whole(array: np.ndarray | Blocks | Encoded) -> np.ndarray:
     """All of it in memory; of encoded images their bytes."""
-    return np.concatenate(list(blocks_of(array.stream() if isinstance(array, Encoded) else array)))
+    return np.concatenate(list(blocks_of(array.content() if isinstance(array, Encoded) else array)))
 
 
 def same(a: ImageSet, b: ImageSet) -> bool:
-    """Whether two sets hold the same, streamed or not."""
+    """Whether two sets hold the same, in memory or in blocks."""
     plain = [s._replace(train=None, test=None, unlabeled=None) for s in (a, b)]
     arrays = [{key: whole(array) for key, array in s.arrays().items()} for s in (a, b)]
     equal = arrays[0].keys() == arrays[1].keys() and all(np.array_equal(x, arrays[1][k]) for k, x in arrays[0].items())
@@ -239,3 +241,26 @@ def write_jpegs(folder: Path, images: np.ndarray) -> Jpegs:
         large = Image.fromarray(pixels).resize((40 + i % 30, 60 - i % 23), Image.Resampling.BICUBIC)
         large.save(folder / f"{i}.jpg", quality=90)
     return Jpegs(folder, len(images))
+
+
+def slowly(source: Jpegs, index) -> np.ndarray:
+    """What the published pipeline does: open, resize, to array, one image after another."""
+    images = []
+    for i in index:
+        image = (
+            Image.open(source.path / f"{i}.jpg")
+            .convert("RGB")
+            .resize((ENCODED_SIDE, ENCODED_SIDE), Image.Resampling.BILINEAR)
+        )
+        images.append(np.array(image).transpose(2, 0, 1))
+    return np.stack(images)
+
+
+class Malicious:
+    """Its pickle calls `function` where it is read."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call

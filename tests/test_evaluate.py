@@ -50,7 +50,7 @@ def test_one_seval_run_reports_the_last_unsmoothed_offset(tmp_path):
     arrays = record.load_artifacts(run.folder / "artifacts.h5")["linear"]
     training = run.build({})
     training.load_state_dict(record.load_checkpoint(run.folder / "checkpoint.pt"))
-    logits = predict(training.ema.network, training.data["test"].images, training.mean, training.std, 64)
+    logits = predict(training.ema.network, training.data["test"], training.mean, training.std, 64)
     logits = logits["linear"].numpy()
     right = (logits - np.log(arrays["pi_fitted"][-1])).argmax(1) == training.data["test"].labels.numpy()
     assert run.record()["results"]["test"]["ema"]["seval"]["top1"]["last"] == pytest.approx(right.mean())

@@ -91,9 +91,9 @@ def test_a_generation_draws_from_the_labels_and_what_the_one_before_selected(tmp
     assert len(before["selected"]) > 0
     training = last.build(last.artifacts()[0])
     labeled, feed = len(last.splits.labeled), training.loader.feeds["labeled"]
-    assert len(feed.images) == feed.stream.size == labeled + len(before["selected"])
-    images = training.data["unlabeled"].images[torch.from_numpy(before["selected"])]
-    assert torch.equal(feed.images[labeled:], images)
+    assert len(feed.images.pixels) == feed.sampler.size == labeled + len(before["selected"])
+    images = training.data["unlabeled"].pixels[torch.from_numpy(before["selected"])]
+    assert torch.equal(feed.images.pixels[labeled:], images)
     assert training.loader.labels[labeled:].tolist() == before["selected_labels"].tolist()
     assert training.class_counts.sum() == labeled  # what rules re-balance by stays the labels'
 

@@ -3,15 +3,20 @@
 Every image draws its own parameters.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from seval.data.ops import LEVELS, OPS, VALUE_OPS, WARPS, Size, magnitude, take, warp, warp_source
+from seval.data.ops import LEVELS, OPS, VALUE_OPS, WARPS, Size, magnitude, size_of, take, warp, warp_source
+from seval.defaults import Node
+from seval.errors import ConfigError
 
 CUTOUT_GRAY = 127
 
@@ -25,8 +30,9 @@ def _tables(size: Size, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """
     names = VALUE_OPS + list(WARPS)
     rank = torch.tensor([names.index(name) for name in OPS])
-    choices = [(name, level, sign) for name in names for level in range(LEVELS) for sign in (-1, 1)]
-    table = torch.tensor([magnitude(*choice, size) for choice in choices], dtype=torch.float64)
+    choices = product(names, range(LEVELS), (-1, 1))
+    magnitudes = [magnitude(name, level=level, sign=sign, size=size) for name, level, sign in choices]
+    table = torch.tensor(magnitudes, dtype=torch.float64)
     warps = torch.arange(len(WARPS)).repeat_interleave(2 * LEVELS)
     source = warp_source(warps, table[-len(warps) :], size)
     return rank.to(device), table.float().to(device), source.to(device)
@@ -41,20 +47,20 @@ class Draw(NamedTuple):
     sign: Tensor
 
 
-def draw(n: int, generator: Generator, num_ops: int = 2) -> Draw:
+def draw(n: int, generator: Generator, *, num_ops: int = 2) -> Draw:
     """Draw ops uniformly with replacement, each applied with probability 0.5 at a uniform level and sign."""
-    shape, where = (n, num_ops), {"generator": generator, "device": generator.device}
+    shape, device = (n, num_ops), generator.device
     return Draw(
-        op=torch.randint(len(OPS), shape, **where),
-        applied=torch.rand(shape, **where) < 0.5,
-        level=torch.randint(1, LEVELS, shape, **where),
-        sign=torch.randint(2, shape, **where) * 2 - 1,
+        op=torch.randint(len(OPS), shape, generator=generator, device=device),
+        applied=torch.rand(shape, generator=generator, device=device) < 0.5,
+        level=torch.randint(1, LEVELS, shape, generator=generator, device=device),
+        sign=torch.randint(2, shape, generator=generator, device=device) * 2 - 1,
     )
 
 
 def apply(images: Tensor, drawn: Draw) -> Tensor:
     """Apply the drawn ops to images (N, c, H, W): in each turn, every op once, to the images that drew it."""
-    rank, table, source = _tables(tuple(images.shape[2:]), images.device)
+    rank, table, source = _tables(size_of(images), images.device)
     op = torch.where(drawn.applied, rank[drawn.op], VALUE_OPS.index("identity"))
     choice = (op * LEVELS + drawn.level) * 2 + (drawn.sign > 0)
     # Sorted by op, each op's images are a slice of the batch, and those of all warps together another. Counting for
@@ -90,16 +96,16 @@ def cutout(images: Tensor, center: Tensor, size: int = 16) -> Tensor:
     return (images * (1 - hole)).add_(CUTOUT_GRAY * hole)  # much faster than a masked fill on a CPU
 
 
-def rand_augment(images: Tensor, generator: Generator, num_ops: int = 2, cutout_size: int = 16) -> Tensor:
+def rand_augment(images: Tensor, generator: Generator, *, num_ops: int = 2, cutout_size: int = 16) -> Tensor:
     """RandAugment on images (N, c, H, W), always followed by a cutout centered uniformly in the image."""
-    images = apply(images, draw(len(images), generator, num_ops))
+    images = apply(images, draw(len(images), generator, num_ops=num_ops))
     center = torch.rand(len(images), 2, generator=generator, device=generator.device)
     center[:, 0] *= images.shape[3]
     center[:, 1] *= images.shape[2]
     return cutout(images, center, cutout_size)
 
 
-def flip_crop(images: Tensor, flip: Tensor, offset: Tensor, padding: int = 4, crop: int = 0) -> Tensor:
+def flip_crop(images: Tensor, flip: Tensor, offset: Tensor, *, padding: int = 4, crop: int = 0) -> Tensor:
     """Mirror the images with flip (N,), pad them by reflection, and crop at offset (N, 2), as (x, y).
 
     The crop is a square of side `crop`, or of the old size where that is 0.
@@ -113,41 +119,68 @@ def flip_crop(images: Tensor, flip: Tensor, offset: Tensor, padding: int = 4, cr
     return take(images, (row[:, :, None] * width + column[:, None, :]).flatten(1), size)
 
 
-def central(
-    images: Tensor, generator: Generator | None = None, padding: int = 4, cutout_size: int = 16, crop: int = 0
-) -> Tensor:
-    """The view for evaluation: images (N, c, H, W) as they are, or their central square of side `crop`."""
-    if not crop:
-        return images
+def central(images: Tensor, crop: int) -> Tensor:
+    """The central square of side `crop` of images (N, c, H, W)."""
     top, left = (round((side - crop) / 2) for side in images.shape[2:])
     return images[..., top : top + crop, left : left + crop]
 
 
-def weak(images: Tensor, generator: Generator, padding: int = 4, cutout_size: int = 16, crop: int = 0) -> Tensor:
-    """The weak view of images (N, c, H, W): a random flip and a random crop after padding by reflection.
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Every view of a run's images, in training and in evaluation. All sizes are in pixels."""
 
-    The crop has the size of the images, or side `crop`; then the images must be square.
-    """
-    n, device = len(images), generator.device
-    room = 2 * padding + (images.shape[2] - crop if crop else 0)
-    flip = torch.rand(n, generator=generator, device=device) < 0.5
-    offset = torch.randint(room + 1, (n, 2), generator=generator, device=device)
-    return flip_crop(images, flip, offset, padding, crop)
+    padding: int = 4  # by reflection, before the random crop
+    cutout: int = 16  # side of the gray square in the strong view
+    crop: int = 0  # side of every view, cut from square images; 0 keeps their size
+    resolution: int = 0  # side to which every view is resized at the end; 0 leaves it as it is
 
+    @classmethod
+    def of(cls, dataset: Node) -> Geometry:
+        """As the section DATASET of a configuration has it."""
+        return cls(padding=dataset.PADDING, cutout=dataset.CUTOUT, crop=dataset.CROP, resolution=dataset.RESOLUTION)
 
-def strong(images: Tensor, generator: Generator, padding: int = 4, cutout_size: int = 16, crop: int = 0) -> Tensor:
-    """The strong view of images (N, c, H, W): the weak view, then RandAugment."""
-    return rand_augment(weak(images, generator, padding, crop=crop), generator, cutout_size=cutout_size)
+    def require_room(self, side: int) -> None:
+        """Raise `ConfigError` where the crop is larger than images of `side` pixels a side."""
+        if self.crop > side:
+            raise ConfigError(
+                f"DATASET.CROP is {self.crop}, but the images have {side} pixels a side; set it to at most that, "
+                "or to 0 to keep their size"
+            )
 
+    def view(self, name: str, images: Tensor, generator: Generator) -> Tensor:
+        """A view of every image (N, c, H, W) uint8.
 
-#: Views by name; all take images, generator, and padding, cutout_size and crop in pixels.
-VIEWS: dict[str, Callable[..., Tensor]] = {"eval": central, "weak": weak, "strong": strong}
+        `weak` is a random flip and a random crop after padding by reflection, `strong` is RandAugment on a weak view,
+        and `eval` is the view for evaluation. Raises `ValueError` for any other name.
+        """
+        match name:
+            case "eval":
+                return self.evaluation(images)
+            case "weak":
+                views = self._weak(images, generator)
+            case "strong":
+                views = rand_augment(self._weak(images, generator), generator, cutout_size=self.cutout)
+            case _:
+                raise ValueError(f"unknown view {name!r}; known: eval, strong, weak")
+        return resize(views, self.resolution)
+
+    def evaluation(self, images: Tensor) -> Tensor:
+        """What a network is evaluated on: images (N, c, H, W) uint8 or their central crop, resized."""
+        return resize(central(images, self.crop) if self.crop else images, self.resolution)
+
+    def _weak(self, images: Tensor, generator: Generator) -> Tensor:
+        n, device = len(images), generator.device
+        room = 2 * self.padding + (images.shape[2] - self.crop if self.crop else 0)
+        flip = torch.rand(n, generator=generator, device=device) < 0.5
+        offset = torch.randint(room + 1, (n, 2), generator=generator, device=device)
+        return flip_crop(images, flip, offset, padding=self.padding, crop=self.crop)
+
 
 _BITS = 22  # of the fraction of Pillow's fixed-point resampling weights
 
 
 @lru_cache
-def _resampling(old: int, new: int, device: torch.device) -> Tensor:
+def _resampling(*, old: int, new: int, device: torch.device) -> Tensor:
     """Weights (new, old) of Pillow's bilinear filter, which is widened where the image shrinks, in units of 2**-22."""
     scale = old / new
     support = max(scale, 1.0)
@@ -167,7 +200,7 @@ def resize(images: Tensor, size: int) -> Tensor:
     """
     if not size or images.shape[2:] == (size, size):
         return images
-    rows, columns = (_resampling(side, size, images.device) for side in images.shape[2:])
+    rows, columns = (_resampling(old=side, new=size, device=images.device) for side in images.shape[2:])
     wide = _round(images.double() @ columns.T)  # Pillow rounds between its two passes
     return _round(rows @ wide).byte()
 
@@ -175,11 +208,6 @@ def resize(images: Tensor, size: int) -> Tensor:
 def _round(sums: Tensor) -> Tensor:
     """From units of 2**-22 to the nearest gray level."""
     return sums.add_(2 ** (_BITS - 1)).mul_(2.0**-_BITS).floor_().clamp_(max=255)
-
-
-def evaluation(images: Tensor, crop: int, resolution: int) -> Tensor:
-    """What a network is evaluated on: the central square of side `crop`, then resized to `resolution`; 0 is neither."""
-    return resize(central(images, crop=crop), resolution)
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """JPEG files to uint8 images of one size, in worker processes and ahead of need.
 
-Nothing here is random, and nothing here imports PyTorch: so a worker starts at once and stays small.
+Nothing here is random, and nothing here imports PyTorch, so that a worker starts at once and stays small.
 """
 
 from __future__ import annotations
@@ -16,22 +16,17 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property, lru_cache, partial
 from multiprocessing import get_all_start_methods, get_context, parent_process, resource_tracker
-from pathlib import Path
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 from PIL import Image
 
 from seval.data.hdf5 import remedy
-from seval.data.image_set import Encoded
+from seval.data.image_set import EncodedImages
 from seval.errors import DataError, one_line
 from seval.signals import ASKING
 
-CHUNK = 16  # images a task: few enough that the workers share every batch
-
-
-def is_encoded(images: object) -> bool:
-    """Whether the images of a part are `Encoded` rather than an array."""
-    return hasattr(images, "read")
+CHUNK = 16  # images per task: few enough that the workers share every batch
 
 
 def decode(content: bytes, size: int) -> np.ndarray:
@@ -42,15 +37,15 @@ def decode(content: bytes, size: int) -> np.ndarray:
 
 
 class Decoder:
-    """Decodes images to squares of side `size` in `workers` processes; with 0 in this one, when they are asked for.
+    """Decodes images to squares of side `size` in `workers` processes; with 0 in this process, when they are needed.
 
     The processes begin with the first request and end with the decoder, or with this process, however it ends.
     """
 
-    def __init__(self, size: int, workers: int = 0) -> None:
+    def __init__(self, *, size: int, workers: int = 0) -> None:
         self.size, self.workers = size, workers
 
-    def submit(self, source: Encoded, index: Sequence[int]) -> Callable[[], np.ndarray]:
+    def submit(self, source: EncodedImages, index: Sequence[int] | np.ndarray) -> Callable[[], np.ndarray]:
         """Begin to decode; calling what is returned waits for the images, uint8 (len(index), 3, size, size).
 
         That call raises `DataError` for an image that is damaged and `ChildProcessError` where a worker was killed.
@@ -62,12 +57,12 @@ class Decoder:
         chunks = [index[start : start + CHUNK] for start in range(0, len(index), CHUNK)]
         return partial(_collect, [self._pool.submit(_work, content, chunk, self.size) for chunk in chunks])
 
-    def stream(self, source: Encoded, batches: Iterable[Sequence[int]]) -> Iterator[np.ndarray]:
+    def batches(self, source: EncodedImages, order: Iterable[Sequence[int] | np.ndarray]) -> Iterator[np.ndarray]:
         """The images of each batch of indices in turn, while the workers are busy with the batches that follow."""
         waiting: deque[Callable[[], np.ndarray]] = deque()
-        for index in batches:
+        for index in order:
             waiting.append(self.submit(source, index))
-            ahead = -(-2 * CHUNK * self.workers // max(1, len(index)))  # batches: two tasks a worker
+            ahead = -(-2 * CHUNK * self.workers // max(1, len(index)))  # batches: two tasks per worker
             if len(waiting) > ahead:
                 yield waiting.popleft()()
         while waiting:
@@ -77,10 +72,10 @@ class Decoder:
     def _pool(self) -> ProcessPoolExecutor:
         # Never forked from this process, which has threads and perhaps a GPU.
         method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-        # Schedulers signal every process of a job, but only this one is to answer: block that in all that begin here.
+        # Schedulers signal every process of a job, but only this process answers: block signals in all that begin here.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
         try:
-            resource_tracker.ensure_running()  # unblocks some of them
+            resource_tracker.ensure_running()  # unblocks some signals
             signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
             pool = ProcessPoolExecutor(self.workers, get_context(method), _begin)
             pool.submit(os.getpid)  # with the first task all workers begin
@@ -90,19 +85,21 @@ class Decoder:
 
 
 def _begin() -> None:
-    """A worker ends with the process that it works for, even if that is killed, or when that says so."""
+    """A worker ends when the process that it works for ends, even by a kill, or sends it SIGTERM."""
     signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
-    for wait in (_end_with_parent, _end_when_told):
-        threading.Thread(target=wait, daemon=True).start()
+    parent = parent_process()
+    assert parent is not None  # this is a worker
+    for wait in (_end_with, _end_when_told_by):
+        threading.Thread(target=wait, args=(parent,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    parent_process().join()
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
     os._exit(1)
 
 
-def _end_when_told() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent_process().pid:
+def _end_when_told_by(parent: BaseProcess) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
         pass
     os._exit(1)
 
@@ -112,12 +109,12 @@ def _work(content: bytes, index: list[int], size: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _source(content: bytes) -> Encoded:
+def _source(content: bytes) -> EncodedImages:
     """One object for each set of images, so that a worker opens a file once."""
     return pickle.loads(content)
 
 
-def _decode_all(source: Encoded, index: list[int], size: int) -> np.ndarray:
+def _decode_all(source: EncodedImages, index: list[int], size: int) -> np.ndarray:
     images = np.empty((len(index), 3, size, size), np.uint8)
     for row, i in enumerate(index):
         try:
@@ -125,7 +122,7 @@ def _decode_all(source: Encoded, index: list[int], size: int) -> np.ndarray:
         except Exception as error:  # damaged files raise anything
             raise DataError(
                 f"image {i} of {source.path} cannot be decoded ({one_line(error)}); "
-                f"write that file again: {remedy(Path(source.path))}"
+                f"write that file again: {remedy(source.path)}"
             ) from None
     return images
 

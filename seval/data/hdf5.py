@@ -1,4 +1,4 @@
-"""One HDF5 layout for every image set, its writer, reader and verifier.
+"""One HDF5 layout for every image set: write, read and verify it.
 
 Groups `train`, `test` and, where a set has one, `unlabeled` hold `labels` int64 (N,) and either `images` uint8
 (N, c, H, W) or N encoded images: all their bytes in `encoded` uint8 (B,), image i from `offsets`[i] to the next.
@@ -12,30 +12,19 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from seval.data.image_set import (
-    PARTS,
-    Digest,
-    Encoded,
-    ImageSet,
-    Part,
-    Stream,
-    blocks_of,
-    check,
-    class_counts,
-    digest,
-    dtype_of,
-    size_in_bytes,
-    statistics,
-    stored,
-)
+from seval.data.blocks import Blocks, Digest, blocks_of, dataset, digest, dtype_of, size_in_bytes, stored
+from seval.data.image_set import PARTS, Encoded, ImageSet, Part, check_arrays, class_counts, statistics
+from seval.data.sources import SOURCES
 from seval.defaults import DEFAULTS
 from seval.errors import DataError, one_line
 
+T = TypeVar("T")
 FORMAT = 1  # of the layout; raise it when a reader of the old one would misread the new one
 _CHUNK_BYTES = 1 << 20
 #: Attributes of the file beside those that have a field of their own in `ImageSet`; the last may be missing.
@@ -54,12 +43,11 @@ def data_file(name: str, root: str | Path | None = None) -> Path:
 def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
     """Write the set aside, then rename it: nothing half-made ever bears the final name.
 
-    Images that are streams are written, and their SHA-256 taken, block by block. The same arrays give the same bytes,
-    streamed or not, as far as one build of HDF5 and zlib is concerned.
-    Raises `DataError` where the arrays do not follow the layout.
+    `Blocks` are written, and their SHA-256 taken, block by block. With the same build of HDF5 and zlib, the same arrays
+    give the same bytes, in memory or not. Raises `DataError` where the arrays do not follow the layout.
     """
     path = Path(path)
-    check(images, f"cannot write {path}", "mend its source")
+    check_arrays(images, f"cannot write {path}", "fix its source")
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
@@ -74,7 +62,7 @@ def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
             tqdm(total=size, unit="B", unit_scale=True, desc=path.name, leave=False, disable=None) as bar,
         ):
             for key, value in _header(images).items():
-                file.attrs[key] = text(value)
+                file.attrs[key] = encode_attribute(value)
             for key, array in arrays.items():
                 _store(file, key, array, options, bar.update)
         with open(aside, "rb") as file:
@@ -84,10 +72,10 @@ def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
         aside.unlink(missing_ok=True)
 
 
-def read(path: str | Path, stream: bool = False) -> ImageSet:
+def read(path: str | Path, *, in_blocks: bool = False) -> ImageSet:
     """The set, after what can be checked cheaply: format, attributes, HDF5 checksums, dtypes, shapes, labels.
 
-    Encoded images stay in the file, and with `stream` pixels do too; the checksums of what stays are checked when it is
+    Encoded images stay in the file, and with `in_blocks` pixels do too, as `Blocks`; HDF5 checks what stays when it is
     read. Raises `DataError` where the file is missing, is not such a file, or fails a check.
     """
     path = Path(path)
@@ -96,28 +84,28 @@ def read(path: str | Path, stream: bool = False) -> ImageSet:
 
     def checked() -> ImageSet:
         with h5py.File(path, "r") as file:
-            if (version := attribute(file, "format")) != FORMAT:
+            if (version := read_attribute(file, "format")) != FORMAT:
                 raise DataError(f"{path} is of format {version}, but this code reads format {FORMAT}; {_again(path)}")
-            images = _load(file, path, stream)
-        check(images, f"{path} is damaged", _again(path))
+            images = _load(file, path, in_blocks)
+        check_arrays(images, f"{path} is damaged", _again(path))
         return images
 
     return _guarded(path, checked)
 
 
 def verify(path: str | Path) -> ImageSet:
-    """`read` with `stream`, and then in full: every SHA-256 and class count, and mean and std against the pixels.
+    """`read` in blocks, and then in full: every SHA-256 and class count, and mean and std against the pixels.
 
     Published channel statistics describe the official images, so they are compared only where the set is official, and
     not where they are another set's.
     """
     path = Path(path)
-    images = read(path, stream=True)
+    images = read(path, in_blocks=True)
     _guarded(path, lambda: _verify_arrays(path, images))
     if class_counts(images) != images.attributes["class_counts"]:
         raise DataError(f"{path} was altered: its class counts do not match its labels; {_again(path)}")
-    if images.attributes["official"] and not images.train.is_encoded and "statistics_of" not in images.attributes:
-        mean, std = statistics(images.train.images)
+    if images.attributes["official"] and images.train.offsets is None and "statistics_of" not in images.attributes:
+        mean, std = statistics(images.train.content)
         for what, given, measured in (("mean", images.mean, mean), ("std", images.std, std)):
             if not np.allclose(given, measured, rtol=0, atol=1e-3):
                 raise DataError(
@@ -133,8 +121,6 @@ def remedy(path: Path) -> str:
 
 
 def _missing(path: Path) -> str:
-    from seval.data.sources import SOURCES  # here, since sources builds on this module
-
     if path.stem not in SOURCES:
         return f"no file {path}, and {path.stem!r} is not a set this code can prepare; it can: {', '.join(SOURCES)}"
     source = SOURCES[path.stem]
@@ -146,10 +132,10 @@ def _again(path: Path) -> str:
     return f"write it again: {remedy(path)}"
 
 
-def _guarded(path: Path, check: Callable[[], ImageSet | None]) -> ImageSet | None:
-    """What HDF5, JSON and NumPy raise on altered bytes depends on where they lie; it is all the same to the user."""
+def _guarded(path: Path, reading: Callable[[], T]) -> T:
+    """HDF5, JSON and NumPy raise many errors on altered bytes, whichever they meet; the user gets the same one."""
     try:
-        return check()
+        return reading()
     except DataError:
         raise
     except (OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
@@ -168,7 +154,7 @@ def _sweep(path: Path) -> None:
 
 
 def _store(
-    file: h5py.File, key: str, array: np.ndarray | Stream, options: dict, progress: Callable[[int], object]
+    file: h5py.File, key: str, array: np.ndarray | Blocks, options: dict, progress: Callable[[int], object]
 ) -> None:
     """Write one array and its SHA-256."""
     shape, dtype = array.shape, dtype_of(array)
@@ -181,13 +167,13 @@ def _store(
         sha.update(block)
         progress(block.nbytes)
         done += len(block)
-    data.attrs["sha256"] = text(sha.hexdigest())
+    data.attrs["sha256"] = encode_attribute(sha.hexdigest())
 
 
-def _aligned(key: str, array: np.ndarray | Stream, rows: int) -> Iterator[np.ndarray]:
-    """The blocks of an array, cut at multiples of `rows`: each chunk is written once, whole and in its turn.
+def _aligned(key: str, array: np.ndarray | Blocks, rows: int) -> Iterator[np.ndarray]:
+    """The blocks of an array, cut at multiples of `rows`: each chunk is written once, whole and in order.
 
-    Raises `DataError` where a stream is not what it promised.
+    Raises `DataError` where the blocks do not have the promised dtype and shape.
     """
     shape, dtype = array.shape, dtype_of(array)
     held, count, total = [], 0, 0
@@ -216,44 +202,46 @@ def _verify_arrays(path: Path, images: ImageSet) -> None:
 
 
 def _header(images: ImageSet) -> dict[str, object]:
-    attributes = images.attributes | {"class_counts": class_counts(images)}
+    attributes = {**images.attributes, "class_counts": class_counts(images)}
     fields = {key: getattr(images, key) for key in ("name", "class_names", "mean", "std")}
     return {"format": FORMAT} | fields | {key: attributes[key] for key in _ATTRIBUTES if key in attributes}
 
 
-def _load(file: h5py.File, path: Path, stream: bool) -> ImageSet:
-    fields = {key: attribute(file, key) for key in ("name", "class_names", "mean", "std")}
+def _load(file: h5py.File, path: Path, in_blocks: bool) -> ImageSet:
+    fields = {key: read_attribute(file, key) for key in ("name", "class_names", "mean", "std")}
     fields |= {key: tuple(value) for key, value in fields.items() if key != "name"}
     parts, sha256 = {}, {}
     for name in PARTS:
         if name != "unlabeled" or name in file:
-            parts[name] = _load_part(file[name], path, stream)
-            sha256 |= {f"{name}/{key}": attribute(file[name][key], "sha256") for key in parts[name].arrays()}
-    attributes = {key: attribute(file, key) for key in _ATTRIBUTES if key != "statistics_of" or key in file.attrs}
+            parts[name] = _load_part(file, name, path, in_blocks)
+            for key in parts[name].arrays():
+                sha256[f"{name}/{key}"] = read_attribute(dataset(file, f"{name}/{key}"), "sha256")
+    attributes = {key: read_attribute(file, key) for key in _ATTRIBUTES if key != "statistics_of" or key in file.attrs}
     return ImageSet(**fields, **parts, attributes=attributes, sha256=sha256)
 
 
-def _load_part(group: h5py.Group, path: Path, stream: bool) -> Part:
-    name = group.name.strip("/")
-    if "encoded" in group:
-        images = Encoded(path, name, group["offsets"][()])
-        if group["encoded"].dtype != np.uint8 or group["encoded"].shape != (images.offsets[-1],):
-            raise ValueError(f"{name}/encoded has {group['encoded'].shape}, but {name}/offsets says otherwise")
-    elif stream and group["images"].dtype == np.uint8:
-        images = stored(path, f"{name}/images", group["images"].shape)
+def _load_part(file: h5py.File, name: str, path: Path, in_blocks: bool) -> Part:
+    batch = dataset(file, f"{name}/batch")[()] if f"{name}/batch" in file else None
+    if f"{name}/encoded" in file:
+        images, encoded = Encoded(path, name, dataset(file, f"{name}/offsets")[()]), dataset(file, f"{name}/encoded")
+        if encoded.dtype != np.uint8 or encoded.shape != (images.offsets[-1],):
+            raise ValueError(f"{name}/encoded has {encoded.shape}, but {name}/offsets says otherwise")
     else:
-        images = group["images"][()]
-    return Part(images, group["labels"][()], group["batch"][()] if "batch" in group else None)
+        pixels = dataset(file, f"{name}/images")
+        as_blocks = in_blocks and pixels.dtype == np.uint8
+        images = stored(path, f"{name}/images", pixels.shape) if as_blocks else pixels[()]
+    return Part(images, dataset(file, f"{name}/labels")[()], batch)
 
 
-def text(value: object) -> np.ndarray:
-    """JSON as a string of fixed length: one of variable length lies in a heap that HDF5 does not checksum."""
+def encode_attribute(value: object) -> np.ndarray:
+    """JSON as a string of fixed length: HDF5 does not checksum the heap in which it puts strings of variable length."""
     encoded = json.dumps(value, ensure_ascii=False).encode()
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", len(encoded)))
 
 
-def attribute(owner: h5py.File | h5py.Dataset, key: str) -> object:
+def read_attribute(owner: h5py.File | h5py.Dataset, key: str) -> Any:
+    """What `encode_attribute` was given. Raises `LookupError` where there is no such attribute."""
     if key not in owner.attrs:
-        raise LookupError(f"{owner.name} lacks the attribute {key}")
-    value = owner.attrs[key]
+        raise LookupError(f"the attribute {key} of {owner.name} is missing")
+    value: Any = owner.attrs[key]
     return json.loads(value if isinstance(value, str) else bytes(value).decode())

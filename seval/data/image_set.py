@@ -1,44 +1,40 @@
-"""What an image set is made of: its parts, whose images lie in memory, in the HDF5 file or come block by block."""
+"""What an image set consists of: its parts, whose images are in memory, in the HDF5 file or come block by block."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
 
+from seval.data.blocks import Blocks, blocks_of, dataset, dtype_of, size_in_bytes, stored
 from seval.errors import DataError, one_line
 
 PARTS = ("train", "test", "unlabeled")
-BLOCK_BYTES = 1 << 24  # of an array that is read or made piece by piece
 
 
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """An array of uint8 that need not fit into memory: `blocks()` yields it along its first axis, from the start.
+@runtime_checkable
+class EncodedImages(Protocol):
+    """N encoded images (JPEG) that can be read one at a time, in any order; `path` is where they come from."""
 
-    As the images of a part it is (N, c, H, W); with `offsets` int64 (N + 1,) it is the bytes of N encoded images, one
-    after the other, and image i is offsets[i] to offsets[i + 1].
-    """
+    @property
+    def path(self) -> Path: ...
 
-    shape: tuple[int, ...]
-    blocks: Callable[[], Iterator[np.ndarray]]
-    offsets: np.ndarray | None = None
+    def __len__(self) -> int: ...
 
-    def __len__(self) -> int:
-        return self.shape[0] if self.offsets is None else len(self.offsets) - 1
+    def read(self, i: int) -> bytes:
+        """Image i, as its publisher encoded it. Raises `DataError` where the file is damaged."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """The N encoded images (JPEG) of one part of a prepared file, read from it one at a time.
+    """The `EncodedImages` of one part of a prepared file.
 
     The file is opened when a process first reads, and once by each process, so that it can be pickled and forked.
     """
@@ -57,12 +53,12 @@ class Encoded:
             raise IndexError(f"image {i} of {len(self)} in {self.path}")
         try:
             if (process := os.getpid()) not in self._opened:
-                self._opened[process] = h5py.File(self.path, "r")[f"{self.part}/encoded"]
+                self._opened[process] = dataset(h5py.File(self.path, "r"), f"{self.part}/encoded")
             return self._opened[process][self.offsets[i] : self.offsets[i + 1]].tobytes()
         except (OSError, KeyError) as error:
             raise DataError(f"{self.path} is damaged or gone: image {i} of {self.part} ({one_line(error)})") from None
 
-    def stream(self) -> Stream:
+    def content(self) -> Blocks:
         """The same bytes from start to end."""
         return stored(self.path, f"{self.part}/encoded", (int(self.offsets[-1]),), self.offsets)
 
@@ -72,10 +68,10 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """The images of one part and, numbered after them, those of another."""
+    """The `EncodedImages` of one part and, numbered after them, those of another."""
 
-    first: Encoded
-    second: Encoded
+    first: EncodedImages
+    second: EncodedImages
 
     @property
     def path(self) -> Path:
@@ -85,14 +81,14 @@ class Joined:
         return len(self.first) + len(self.second)
 
     def read(self, i: int) -> bytes:
-        """Image i, as its publisher encoded it. Raises `DataError` where the file is damaged."""
+        """Image i of both."""
         return self.first.read(i) if i < len(self.first) else self.second.read(i - len(self.first))
 
 
 @lru_cache
 def _encoded(path: Path, part: str) -> Encoded:
     with h5py.File(path, "r") as file:
-        return Encoded(path, part, file[f"{part}/offsets"][()])
+        return Encoded(path, part, dataset(file, f"{part}/offsets")[()])
 
 
 class Part(NamedTuple):
@@ -102,18 +98,32 @@ class Part(NamedTuple):
     splits need it.
     """
 
-    images: np.ndarray | Stream | Encoded
+    images: np.ndarray | Blocks | Encoded
     labels: np.ndarray
     batch: np.ndarray | None = None
 
     @property
-    def is_encoded(self) -> bool:
-        return getattr(self.images, "offsets", None) is not None
+    def pixels(self) -> np.ndarray:
+        """The images where they are in memory; anything else raises `TypeError`."""
+        if not isinstance(self.images, np.ndarray):
+            raise TypeError(f"the images of this part are {type(self.images).__name__}, not in memory")
+        return self.images
 
-    def arrays(self) -> dict[str, np.ndarray | Stream]:
+    @property
+    def content(self) -> np.ndarray | Blocks:
+        """The images as they are in the file: pixels, or the bytes of all encoded images."""
+        return self.images.content() if isinstance(self.images, Encoded) else self.images
+
+    @property
+    def offsets(self) -> np.ndarray | None:
+        """Where each encoded image begins in `content`, int64 (N + 1,); None for pixels."""
+        return None if isinstance(self.images, np.ndarray) else self.images.offsets
+
+    def arrays(self) -> dict[str, np.ndarray | Blocks]:
         """What the file holds of this part, by name."""
-        images = self.images.stream() if isinstance(self.images, Encoded) else self.images
-        fields = {"encoded": images, "offsets": images.offsets} if self.is_encoded else {"images": images}
+        fields: dict[str, np.ndarray | Blocks] = {"images": self.content}
+        if self.offsets is not None:
+            fields = {"encoded": self.content, "offsets": self.offsets}
         fields["labels"] = self.labels
         return fields if self.batch is None else fields | {"batch": self.batch}
 
@@ -142,51 +152,9 @@ class ImageSet(NamedTuple):
         """The parts this set has, by name."""
         return {name: part for name in PARTS if (part := getattr(self, name)) is not None}
 
-    def arrays(self) -> dict[str, np.ndarray | Stream]:
+    def arrays(self) -> dict[str, np.ndarray | Blocks]:
         """What the file holds, by its path in there."""
         return {f"{name}/{key}": array for name, part in self.parts.items() for key, array in part.arrays().items()}
-
-
-class Digest:
-    """SHA-256 over dtype, shape and bytes (C order) of an array that comes block by block."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self._sha = hashlib.sha256(json.dumps([dtype.str, list(map(int, shape))]).encode())
-
-    def update(self, block: np.ndarray) -> None:
-        self._sha.update(np.ascontiguousarray(block).data)
-
-    def hexdigest(self) -> str:
-        return self._sha.hexdigest()
-
-
-def digest(array: np.ndarray | Stream) -> str:
-    """SHA-256 over dtype, shape and bytes; of a stream the same as of the whole array."""
-    sha = Digest(array.shape, dtype_of(array))
-    for block in blocks_of(array):
-        sha.update(block)
-    return sha.hexdigest()
-
-
-def blocks_of(array: np.ndarray | Stream) -> Iterable[np.ndarray]:
-    """The array along its first axis, in pieces; one piece, and no copy, where it lies in memory."""
-    return array.blocks() if isinstance(array, Stream) else [array]
-
-
-def dtype_of(array: np.ndarray | Stream) -> np.dtype:
-    return np.dtype(np.uint8) if isinstance(array, Stream) else array.dtype
-
-
-def stored(path: Path, key: str, shape: tuple[int, ...], offsets: np.ndarray | None = None) -> Stream:
-    """The uint8 dataset `key` of an HDF5 file as a stream. Its blocks raise `OSError` where a checksum is wrong."""
-
-    def blocks() -> Iterator[np.ndarray]:
-        with h5py.File(path, "r") as file:
-            rows = max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:]))))
-            for start in range(0, shape[0], rows):
-                yield file[key][start : start + rows]
-
-    return Stream(shape, blocks, offsets)
 
 
 def class_counts(images: ImageSet) -> dict[str, list[int]]:
@@ -197,7 +165,7 @@ def class_counts(images: ImageSet) -> dict[str, list[int]]:
     }
 
 
-def statistics(images: np.ndarray | Stream) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(images: np.ndarray | Blocks) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of uint8 images (N, c, H, W), on the scale of [0, 1]."""
     levels = np.arange(256) / 255
     counts = np.zeros((images.shape[1], 256), np.int64)
@@ -209,8 +177,8 @@ def statistics(images: np.ndarray | Stream) -> tuple[tuple[float, ...], tuple[fl
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def check(images: ImageSet, wrong: str, todo: str) -> None:
-    """dtypes, shapes and label range of a set; raises `DataError`."""
+def check_arrays(images: ImageSet, wrong: str, todo: str) -> None:
+    """Dtypes, shapes and label range of a set. Raises `DataError`, which begins with `wrong` and ends in `todo`."""
     for name, part in images.parts.items():
         lowest, labels = -1 if name == "unlabeled" else 0, part.labels
         if fault := _pixel_fault(name, part, images.train):
@@ -226,27 +194,22 @@ def check(images: ImageSet, wrong: str, todo: str) -> None:
             fault = f"{name}/batch must be uint8 {labels.shape}, but is {part.batch.dtype} {part.batch.shape}"
         if fault:
             raise DataError(f"{wrong}: {fault}; {todo}")
-    channels = 3 if images.train.is_encoded else images.train.images.shape[1]
+    channels = images.train.content.shape[1] if images.train.offsets is None else 3
     if len(images.mean) != channels or len(images.std) != channels or not min(images.std) > 0:
         raise DataError(f"{wrong}: mean {images.mean} and std {images.std} do not fit {channels} channels; {todo}")
 
 
 def _pixel_fault(name: str, part: Part, train: Part) -> str:
     """What is wrong with the images of a part, or nothing."""
-    images = part.images
-    if part.is_encoded != train.is_encoded:
-        return f"of {name} and train, one has encoded images and the other pixels"
-    if part.is_encoded:
-        at = images.offsets
+    images, at = part.content, part.offsets
+    if (at is None) != (train.offsets is None):
+        return f"of {name} and train, only one has encoded images"
+    if at is not None:
         if at.dtype != np.int64 or at.ndim != 1 or len(at) < 2 or at[0] or np.diff(at).min() < 1:
             return f"{name}/offsets must be int64 (N + 1,) and rise from 0"
         return ""
     if dtype_of(images) != np.uint8 or len(images.shape) != 4 or not size_in_bytes(images):
         return f"{name}/images must be uint8 (N, c, H, W), but is {dtype_of(images)} {images.shape}"
-    if images.shape[1:] != train.images.shape[1:]:
-        return f"{name} has images of {images.shape[1:]}, but train of {train.images.shape[1:]}"
+    if images.shape[1:] != train.content.shape[1:]:
+        return f"{name} has images of {images.shape[1:]}, but train of {train.content.shape[1:]}"
     return ""
-
-
-def size_in_bytes(array: np.ndarray | Stream) -> int:
-    return int(np.prod(array.shape, dtype=np.int64)) * dtype_of(array).itemsize

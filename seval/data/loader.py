@@ -1,66 +1,98 @@
-"""Images on the device, or on their way to it, and the endless, resumable stream of batches drawn from them."""
+"""Images on the device, or decoded on their way to it, and the endless, resumable batches drawn from them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from itertools import tee
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seval.data.augment import VIEWS, evaluation, normalize, resize
+from seval.data.augment import Geometry, normalize
 from seval.data.decode import Decoder
-from seval.data.image_set import Encoded, Joined
+from seval.data.image_set import EncodedImages, Joined
 from seval.errors import ConfigError
 
 
-class Streamed:
-    """The encoded images of a split: stands where a tensor of images would, and decodes them when they are needed.
+@dataclass(frozen=True, eq=False)
+class Images(ABC):
+    """The images of a split, uint8 (N, c, H, W), and their labels int64 (N,) on the device."""
 
-    `index` (N,) says which images of `source` they are; `crop` and `resolution` are those of the evaluation view.
-    """
+    labels: Tensor
 
-    def __init__(
-        self,
-        source: Encoded | Joined,
-        index: np.ndarray,
-        decoder: Decoder,
-        device: torch.device,
-        crop: int = 0,
-        resolution: int = 0,
-    ) -> None:
-        self.source, self.index, self.decoder, self.device = source, index, decoder, device
-        self.crop, self.resolution = crop, resolution
+    @abstractmethod
+    def batches(self, order: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each (B,) positions in the split, in turn: the same and their images (B, c, H, W), on the device.
 
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def batches(self, positions: Iterable[Tensor]) -> Iterator[Tensor]:
-        """For each (B,) positions in the split, in turn, the images (B, 3, H, W) uint8 on the device.
-
-        Positions are taken ahead of what is yielded. Raises `DataError` for an image that is damaged.
+        Positions may be taken ahead of what is yielded. Raises `DataError` for an image that is damaged.
         """
-        for images in self.decoder.stream(self.source, (self.index[batch.numpy()] for batch in positions)):
-            yield torch.from_numpy(images).to(self.device)
 
-    def with_others(self, others: Streamed, positions: np.ndarray) -> Streamed:
-        """These images and, after them, those at `positions` of another split."""
-        index = np.concatenate([self.index, len(self.source) + others.index[positions]])
+    @abstractmethod
+    def followed_by(self, others: Self, positions: Tensor, labels: Tensor) -> Self:
+        """These images and, after them, those at `positions` (M,) of another split, with new labels (M,)."""
+
+    @abstractmethod
+    def evaluated(self, geometry: Geometry, batch: int) -> Self:
+        """The evaluation views of these images, made `batch` at a time."""
+
+    def in_order(self, batch: int) -> Iterator[Tensor]:
+        """All images from the first to the last, `batch` at a time."""
+        for _, images in self.batches(torch.arange(len(self.labels)).split(batch)):
+            yield images
+
+
+@dataclass(frozen=True, eq=False)
+class HeldImages(Images):
+    """Images that are on the device, all of them."""
+
+    pixels: Tensor  # (N, c, H, W) uint8
+
+    def batches(self, order: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for positions in order:
+            positions = positions.to(self.pixels.device)
+            yield positions, self.pixels[positions]
+
+    def followed_by(self, others: Self, positions: Tensor, labels: Tensor) -> Self:
+        chosen = others.pixels[positions.to(self.pixels.device)]
+        return replace(self, labels=_joined(self.labels, labels), pixels=torch.cat([self.pixels, chosen]))
+
+    def evaluated(self, geometry: Geometry, batch: int) -> Self:
+        if not (geometry.crop or geometry.resolution):
+            return self
+        return replace(self, pixels=torch.cat([geometry.evaluation(part) for part in self.pixels.split(batch)]))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LazyImages(Images):
+    """Encoded images, which are decoded when they are needed."""
+
+    source: EncodedImages
+    index: np.ndarray  # (N,) which images of the source they are
+    decoder: Decoder
+    geometry: Geometry | None = None  # of the evaluation views; None for the images as they were decoded
+
+    def batches(self, order: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        order, ahead = tee(order)
+        decoded = self.decoder.batches(self.source, (self.index[positions.numpy()] for positions in ahead))
+        for positions, content in zip(order, decoded, strict=False):  # the order may have no end
+            images = torch.from_numpy(content).to(self.labels.device)
+            yield positions.to(self.labels.device), self.geometry.evaluation(images) if self.geometry else images
+
+    def followed_by(self, others: Self, positions: Tensor, labels: Tensor) -> Self:
+        index = np.concatenate([self.index, len(self.source) + others.index[positions.numpy()]])
         source = Joined(self.source, others.source)
-        return Streamed(source, index, self.decoder, self.device, self.crop, self.resolution)
+        return replace(self, labels=_joined(self.labels, labels), source=source, index=index)
 
-    def split(self, batch: int) -> Iterator[Tensor]:
-        """The evaluation views of all images in order, `batch` at a time: what a tensor's `split` gives."""
-        for images in self.batches(torch.arange(len(self)).split(batch)):
-            yield evaluation(images, self.crop, self.resolution)
+    def evaluated(self, geometry: Geometry, batch: int) -> Self:
+        return replace(self, geometry=geometry)
 
 
-class Images(NamedTuple):
-    """A set of images as it lies on the device, or as it is streamed to it."""
-
-    images: Tensor | Streamed  # (N, c, H, W) uint8
-    labels: Tensor  # (N,) int64, on the device
+def _joined(labels: Tensor, more: Tensor) -> Tensor:
+    return torch.cat([labels, more.to(labels.device)])
 
 
 class Batch(NamedTuple):
@@ -72,13 +104,13 @@ class Batch(NamedTuple):
     index: Tensor  # (mu B,) which unlabeled images these are
 
 
-class IndexStream:
-    """Batches of indices from one fresh permutation after another, across their borders, as published.
+class Sampler:
+    """Batches of positions from one fresh permutation after another, across their borders, as published.
 
-    With `weights` (size,) each index is drawn with replacement in proportion to its own.
+    With `weights` (size,) each position is drawn with replacement in proportion to its weight.
     """
 
-    def __init__(self, size: int, batch: int, generator: torch.Generator, weights: Tensor | None = None) -> None:
+    def __init__(self, *, size: int, batch: int, generator: torch.Generator, weights: Tensor | None = None) -> None:
         if size < 1:
             raise ConfigError(
                 "a split that training draws from has no images; raise the set's NUM_LABELED_HEAD or NUM_UNLABELED_HEAD"
@@ -86,7 +118,7 @@ class IndexStream:
         self.size, self.batch, self.generator, self.weights = size, batch, generator, weights
         self.pending = torch.empty(0, dtype=torch.int64)
 
-    def __iter__(self) -> IndexStream:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Tensor:
@@ -98,9 +130,9 @@ class IndexStream:
         head, self.pending = self.pending[: self.batch], self.pending[self.batch :]
         return head
 
-    def twin(self) -> IndexStream:
-        """Another stream that goes on as this one will."""
-        twin = IndexStream(self.size, self.batch, torch.Generator(), self.weights)
+    def twin(self) -> Sampler:
+        """Another sampler, which will draw what this sampler will draw."""
+        twin = Sampler(size=self.size, batch=self.batch, generator=torch.Generator(), weights=self.weights)
         twin.load_state_dict(self.state_dict())
         return twin
 
@@ -115,29 +147,27 @@ class IndexStream:
 class Feed:
     """Endless batches of a split: which images, (B,), and their pixels, (B, c, H, W), on the device.
 
-    Encoded images are decoded ahead of need: a twin of the stream says what to decode, while the stream itself stands
-    where training does and is all that is saved.
+    Images are taken ahead of need: a twin of the sampler says which, while the sampler itself counts only the batches
+    that training has seen, and is all that is saved.
     """
 
     def __init__(self, images: Images, batch: int, order: torch.Generator, weights: Tensor | None = None) -> None:
-        self.images, self.device = images.images, images.labels.device
-        self.stream = IndexStream(len(images.labels), batch, order, weights)
-        self.decoded: Iterator[Tensor] | None = None  # begins with the first batch
+        self.images = images
+        self.sampler = Sampler(size=len(images.labels), batch=batch, generator=order, weights=weights)
+        self.ahead: Iterator[tuple[Tensor, Tensor]] | None = None  # begins with the first batch
 
     def __next__(self) -> tuple[Tensor, Tensor]:
-        if isinstance(self.images, Tensor):
-            index = next(self.stream).to(self.device)
-            return index, self.images[index]
-        if self.decoded is None:
-            self.decoded = self.images.batches(self.stream.twin())
-        return next(self.stream).to(self.device), next(self.decoded)
+        if self.ahead is None:
+            self.ahead = self.images.batches(self.sampler.twin())
+        next(self.sampler)
+        return next(self.ahead)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return self.stream.state_dict()
+        return self.sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.stream.load_state_dict(state)
-        self.decoded = None
+        self.sampler.load_state_dict(state)
+        self.ahead = None
 
 
 class Loader:
@@ -145,27 +175,24 @@ class Loader:
 
     def __init__(
         self,
+        *,
         labeled: Images,
         unlabeled: Images,
         views: tuple[str, ...],
         batch: int,
         ratio: int,
+        geometry: Geometry,
         mean: Tensor,
         std: Tensor,
         seed: int,
-        padding: int = 4,
-        cutout: int = 16,
-        crop: int = 0,
-        resolution: int = 0,
         sampler: str = "random",
     ) -> None:
-        self.geometry, self.resolution = (padding, cutout, crop), resolution
-        device = labeled.labels.device
-        self.labels, self.views, self.mean, self.std = labeled.labels, views, mean, std
+        self.labels, self.views, self.geometry, self.mean, self.std = labeled.labels, views, geometry, mean, std
         weights = class_weights(labeled.labels) if sampler == "class_aware" else None
         self.feeds = {"labeled": Feed(labeled, batch, generator(seed, "labeled order"), weights)}
         if views:
             self.feeds["unlabeled"] = Feed(unlabeled, ratio * batch, generator(seed, "unlabeled order"))
+        device = labeled.labels.device
         self.view_generators = {name: generator(seed, name, device) for name in ("labeled view", "unlabeled views")}
 
     def __next__(self) -> Batch:
@@ -177,8 +204,7 @@ class Loader:
         return Batch(images, labels, tuple(self._view(name, pixels, "unlabeled views") for name in self.views), index)
 
     def _view(self, name: str, pixels: Tensor, stream: str) -> Tensor:
-        view = VIEWS[name](pixels, self.view_generators[stream], *self.geometry)
-        return normalize(resize(view, self.resolution), self.mean, self.std)
+        return normalize(self.geometry.view(name, pixels, self.view_generators[stream]), self.mean, self.std)
 
     def state_dict(self) -> dict:
         return {
@@ -194,12 +220,12 @@ class Loader:
 
 
 def class_weights(labels: Tensor) -> Tensor:
-    """(N,) float64 on the CPU: 1 / images of each one's class, which makes every class as likely as any other."""
+    """(N,) float64 on the CPU: 1 / number of images of the same class, which makes all classes equally likely."""
     labels = labels.cpu()
     return 1.0 / torch.bincount(labels).double()[labels]
 
 
 def generator(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """The random stream of that name: streams of different names or seeds are independent."""
+    """The random stream of that name; streams of different names or seeds are independent."""
     words = np.random.SeedSequence([seed % 2**32, *name.encode()]).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed((int(words[0]) << 31) ^ int(words[1]))

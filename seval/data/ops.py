@@ -9,8 +9,14 @@ import torch
 from torch import Tensor
 
 Op = Callable[[Tensor, Tensor], Tensor]
-Size = tuple[int, int]
+Size = tuple[int, int]  # (height, width)
 LEVELS = 10  # levels run from 1 to LEVELS - 1: the published code excludes the strongest one
+
+
+def size_of(images: Tensor) -> Size:
+    """Height and width of images (N, c, H, W)."""
+    return images.shape[2], images.shape[3]
+
 
 # Each op takes uint8 images (N, c, H, W) and a float magnitude (N,), and returns uint8 images (N, c, H, W).
 
@@ -126,7 +132,7 @@ def take(images: Tensor, source: Tensor, size: Size | None = None) -> Tensor:
     The result is (N, c, h, w) with (h, w) = `size`, by default that of the images.
     """
     source = source[:, None].expand(-1, images.shape[1], -1)
-    return images.flatten(2).gather(2, source).unflatten(2, size or images.shape[2:])
+    return images.flatten(2).gather(2, source).unflatten(2, size or size_of(images))
 
 
 def warp(images: Tensor, source: Tensor) -> Tensor:
@@ -138,7 +144,7 @@ def warp(images: Tensor, source: Tensor) -> Tensor:
 def _single_warp(name: str) -> Op:
     def op(images: Tensor, magnitude: Tensor) -> Tensor:
         kind = torch.full_like(magnitude, WARPS.index(name))
-        return warp(images, warp_source(kind, magnitude.double(), tuple(images.shape[2:])))
+        return warp(images, warp_source(kind, magnitude.double(), size_of(images)))
 
     return op
 
@@ -164,7 +170,7 @@ OPS: dict[str, Op] = {
 VALUE_OPS = [name for name in OPS if name not in WARPS]  # they change the values of pixels, not their places
 
 
-def magnitude(name: str, level: int, sign: int, size: Size) -> float:
+def magnitude(name: str, *, level: int, sign: int, size: Size) -> float:
     """Magnitude of an op at a level of 1..9 with sign +1 or -1 on images of size (H, W); 0 for an op without one."""
     match name:
         case "brightness" | "color" | "contrast" | "sharpness":

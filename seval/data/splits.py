@@ -3,9 +3,9 @@
 `DATASET.PROTOCOL` names the published code whose splits of CIFAR-like sets are drawn, index by index:
 
     seval   balanced validation images are taken off first; then a pool of labels and one without, each thinned to its
-            long tail. A step draws from a stream of its own, fresh from the seed.
-    usb     no validation; each class is shuffled, by one stream of the seed, and gives its labeled, then its unlabeled
-            images. Where an imbalance ratio is 1, the head count is the total over the classes.
+            long tail. Each step draws from its own random stream, fresh from the seed.
+    usb     no validation; each class is shuffled, by one random stream of the seed, and gives its labeled, then its
+            unlabeled images. Where an imbalance ratio is 1, the head count is the total over the classes.
     acr     no validation and no shuffling, so no seed: the first images of each class in file order are labeled, and
             they are among the unlabeled ones too.
 """
@@ -23,7 +23,7 @@ from seval.errors import ConfigError
 
 
 class Splits(NamedTuple):
-    """Indices int64 into the training images; disjoint, but for the unlabeled ones of protocol acr.
+    """Indices int64 into the training images; disjoint, except that protocol acr repeats the labeled ones as unlabeled.
 
     `unlabeled` are indices into the set's own unlabeled images where it has such.
     """
@@ -34,11 +34,11 @@ class Splits(NamedTuple):
     valid: np.ndarray  # class-balanced
 
 
-def class_counts(head: int, factor: float, num_classes: int, reverse: bool = False) -> list[int]:
-    """Images of each class in a long tail from `head` down to `head / factor`; reversed, the last class leads."""
+def long_tail(head: int, factor: float, *, num_classes: int, reverse: bool = False) -> list[int]:
+    """Images of each class in a long tail from `head` down to `head / factor`; reversed, the last class has most."""
     if num_classes == 1:
         return [head]
-    # Where this truncates decides single images: keep the order of its floating-point operations.
+    # Rounding here decides about single images: keep the order of the floating-point operations.
     counts = [int(head * (1 / factor) ** (k / (num_classes - 1))) for k in range(num_classes)]
     return counts[::-1] if reverse else counts
 
@@ -89,11 +89,11 @@ def manifest(splits: Splits, labels: np.ndarray, pool_labels: np.ndarray | None 
 def _seval(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     tail, classes, seed = own_node(cfg), range(int(labels.max()) + 1), cfg.SEED
     reverse = cfg.DATASET.REVERSE_UL_DISTRIBUTION
-    labeled_counts = class_counts(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, len(classes))
-    unlabeled_counts = class_counts(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, len(classes), reverse)
+    labeled_counts = long_tail(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes=len(classes))
+    unlabeled_counts = long_tail(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes=len(classes), reverse=reverse)
     # the labeled pool is set aside whole, however few of it are kept
     pools = [tail.NUM_LABELED_HEAD if m else n for n, m in zip(labeled_counts, unlabeled_counts, strict=True)]
-    _check_room(labels, cfg, labeled_counts, pools, unlabeled_counts)
+    _require_room(labels, cfg, labeled_counts, pools, unlabeled_counts)
     train, valid = _validation(labels, cfg)
     members, head = _shuffled(labels, train, classes, seed), tail.NUM_LABELED_HEAD
     labeled = _join(m[:head] for m in members)
@@ -110,11 +110,11 @@ def _from_all(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np
     """Protocols usb and acr."""
     usb, tail, num_classes = cfg.DATASET.PROTOCOL == "usb", own_node(cfg), int(labels.max()) + 1
     counts = _totals_or_tail if usb else _by_powers
-    n = counts(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes)
-    m = counts(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes)
+    n = counts(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes=num_classes)
+    m = counts(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes=num_classes)
     m = m[::-1] if cfg.DATASET.REVERSE_UL_DISTRIBUTION else m
-    _check_room(labels, cfg, n, n, m)
-    # the unlabeled images begin behind the labeled ones, but for acr, which repeats these
+    _require_room(labels, cfg, n, n, m)
+    # the unlabeled images begin after the labeled ones, except in acr, which repeats these
     drawn = list(zip(_whole_classes(labels, cfg), n, m, strict=True))
     return _join(i[:k] for i, k, _ in drawn), _join(i[k * usb : k + u] for i, k, u in drawn), _none()
 
@@ -134,8 +134,9 @@ def _with_own_pool(labels: np.ndarray, cfg: Node, pool: np.ndarray) -> tuple[np.
         return np.arange(len(labels)), np.flatnonzero(pool | (own.UL_SOURCE == "all")), _none()
     classes = range(int(labels.max()) + 1)
     published = cfg.DATASET.PROTOCOL == "seval"
-    counts = (class_counts if published else _by_powers)(own.NUM_LABELED_HEAD, own.IMB_FACTOR_L, len(classes))
-    _check_room(labels, cfg, counts, counts, [0] * len(classes))
+    tail = long_tail if published else _by_powers
+    counts = tail(own.NUM_LABELED_HEAD, own.IMB_FACTOR_L, num_classes=len(classes))
+    _require_room(labels, cfg, counts, counts, [0] * len(classes))
     if published:
         train, valid = _validation(labels, cfg)
         labeled = _thin(labels, train, classes, counts, cfg.SEED) if own.IMB_FACTOR_L > 1 else train
@@ -167,10 +168,10 @@ def _validation(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hold_out(labels: np.ndarray, labeled: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out): int(n * portion) of each class, or as many of each.
+    """(kept, held out): int(n * portion) of each class, or equally many of each class.
 
     As published: a long tail comes class by class in random order, so the first ones are taken; Semi-Aves shuffles
-    each class; where as many are taken of each class, all images are shuffled at once.
+    each class; where equally many are taken of each class, all images are shuffled at once.
     """
     dataset, classes = cfg.DATASET, range(int(labels.max()) + 1)
     if dataset.HELD_OUT_PER_CLASS:
@@ -184,7 +185,7 @@ def _hold_out(labels: np.ndarray, labeled: np.ndarray, cfg: Node) -> tuple[np.nd
     for c, (m, count) in enumerate(zip(members, counts, strict=True)):
         if len(m) <= count:
             raise ConfigError(
-                f"holding {count} labels of class {c} out leaves none of its {len(m)}; "
+                f"holding out {count} labels of class {c} leaves none of its {len(m)}; "
                 "lower DATASET.HELD_OUT_PER_CLASS or set DATASET.HELD_OUT_PORTION"
             )
     pairs = list(zip(members, counts, strict=True))
@@ -192,7 +193,7 @@ def _hold_out(labels: np.ndarray, labeled: np.ndarray, cfg: Node) -> tuple[np.nd
 
 
 def _shuffled(labels: np.ndarray, indices: np.ndarray, classes: Iterable[int], seed: int) -> list[np.ndarray]:
-    """For each of `classes` in turn, its members among `indices`, shuffled by one stream fresh from `seed`."""
+    """For each of `classes` in turn, its members among `indices`, shuffled by one random stream, fresh from `seed`."""
     rng = np.random.RandomState(seed)
     members = [indices[labels[indices] == c] for c in classes]
     for m in members:
@@ -208,18 +209,18 @@ def _thin(
     return _join(m[:count] for m, count in zip(members, counts, strict=True))
 
 
-def _by_powers(head: int, factor: float, num_classes: int) -> list[int]:
-    """The long tail as USB and ACR compute it; it can differ from `class_counts` by an image."""
+def _by_powers(head: int, factor: float, *, num_classes: int) -> list[int]:
+    """The long tail as USB and ACR compute it; it can differ from `long_tail` by an image."""
     mu = np.power(1 / factor, 1 / (num_classes - 1))
     return [int(head * np.power(mu, k)) for k in range(num_classes - 1)] + [int(head / factor)]
 
 
-def _totals_or_tail(head: int, factor: float, num_classes: int) -> list[int]:
-    return [head // num_classes] * num_classes if factor == 1 else _by_powers(head, factor, num_classes)
+def _totals_or_tail(head: int, factor: float, *, num_classes: int) -> list[int]:
+    return [head // num_classes] * num_classes if factor == 1 else _by_powers(head, factor, num_classes=num_classes)
 
 
-def _check_room(labels: np.ndarray, cfg: Node, labeled: list[int], pools: list[int], unlabeled: list[int]) -> None:
-    """Every class must have a label, and images for all that is asked of it; where not, raise `ConfigError`."""
+def _require_room(labels: np.ndarray, cfg: Node, labeled: list[int], pools: list[int], unlabeled: list[int]) -> None:
+    """Raise `ConfigError` where a class gets no label, or has fewer images than are needed."""
     name, own = f"DATASET.{node_of(cfg.DATASET.NAME)}", own_node(cfg)
     keys = {"DATASET.NUM_VALID": cfg.DATASET.NUM_VALID} | {f"{name}.{k}": v for k, v in own.items() if "NUM_" in k}
     for key, given in keys.items():

@@ -9,7 +9,7 @@ import numpy as np
 
 from seval.data.image_set import ImageSet, Part
 from seval.data.sources.fetch import ARCHIVES
-from seval.data.sources.raw import AGAIN, Raw, Source, gather, labels_in, pixels_in, provenance, text, unpickle
+from seval.data.sources.raw import AGAIN, Raw, Source, decode_text, gather, labels_in, pixels_in, provenance, unpickle
 from seval.errors import DataError
 
 
@@ -75,8 +75,9 @@ def read_cifar100(raw: Path) -> ImageSet:
 def _read(cifar: _Cifar, raw: Path) -> ImageSet:
     files = gather(raw, cifar.folder, cifar.archive, (*cifar.train, cifar.test, cifar.meta), "*batch_*")
     names = unpickle(files[cifar.meta]).get(cifar.class_names)
-    names = list(map(text, names)) if isinstance(names, list) else None
-    if names is None or [type(n) for n in names] != [str] * cifar.classes:
+    names = list(map(decode_text, names)) if isinstance(names, list) else []
+    class_names = tuple(name for name in names if isinstance(name, str))
+    if not len(names) == len(class_names) == cifar.classes:
         raise DataError(f"{files[cifar.meta].where} must hold {cifar.classes} {cifar.class_names}; {AGAIN}")
     count = len(cifar.train)
     batches = [_batch(cifar, files[n], f"training batch {k} of {count}") for k, n in enumerate(cifar.train, start=1)]
@@ -85,7 +86,7 @@ def _read(cifar: _Cifar, raw: Path) -> ImageSet:
         name=cifar.name,
         train=Part(images, labels),
         test=_batch(cifar, files[cifar.test], "testing batch 1 of 1"),
-        class_names=tuple(names),
+        class_names=class_names,
         mean=cifar.mean,
         std=cifar.std,
         attributes={
@@ -99,10 +100,10 @@ def _read(cifar: _Cifar, raw: Path) -> ImageSet:
 
 def _batch(cifar: _Cifar, file: Raw, label: str) -> Part:
     batch = unpickle(file)
-    if (found := text(batch.get("batch_label", label))) != label:
+    if (found := decode_text(batch.get("batch_label", label))) != label:
         raise DataError(f"{file.where} says it is the {found}, not the {label}: files were swapped; {AGAIN}")
     images = pixels_in(batch, 32, file.where)
-    return Part(images, labels_in(batch, cifar.labels, len(images), 0, cifar.classes - 1, file.where))
+    return Part(images, labels_in(batch, cifar.labels, file.where, count=len(images), low=0, high=cifar.classes - 1))
 
 
 def _published(cifar: _Cifar) -> dict[str, str]:
@@ -110,7 +111,10 @@ def _published(cifar: _Cifar) -> dict[str, str]:
     from torchvision.datasets import CIFAR10, CIFAR100  # here, since it is slow to import
 
     theirs = CIFAR100 if cifar is _CIFAR100 else CIFAR10
-    return dict([*theirs.train_list, *theirs.test_list, (theirs.meta["filename"], theirs.meta["md5"])])
+    return {
+        name: md5
+        for name, md5 in (*theirs.train_list, *theirs.test_list, (theirs.meta["filename"], theirs.meta["md5"]))
+    }
 
 
 CIFAR10 = Source(read_cifar10, _CIFAR10.archive, ARCHIVES["cifar10"])

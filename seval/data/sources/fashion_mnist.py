@@ -11,7 +11,7 @@ import numpy as np
 
 from seval.data.image_set import ImageSet, Part, statistics
 from seval.data.sources.fetch import ARCHIVES
-from seval.data.sources.raw import AGAIN, Raw, Source, complete, of, provenance
+from seval.data.sources.raw import AGAIN, Raw, Source, in_memory, provenance, require
 from seval.errors import DataError, one_line
 
 FILES_SHA256 = {
@@ -72,8 +72,8 @@ def read_tiny(raw: Path) -> ImageSet:
         if (least := min(map(len, members))) < count:
             raise DataError(f"Fashion-MNIST in {raw} has {least} images of a class, but tiny takes {count}; {AGAIN}")
         chosen = np.sort(np.concatenate(members))
-        parts.append(Part(_halve(part.images[chosen]), part.labels[chosen]))
-    mean, std = statistics(parts[0].images)
+        parts.append(Part(_halve(part.pixels[chosen]), part.labels[chosen]))
+    mean, std = statistics(parts[0].pixels)
     change = (
         f"the first {TINY_TRAIN} training and {TINY_TEST} test images of every class, in file order, padded with "
         "2 black pixels a side to 32 x 32, then the mean of 2 x 2 pixels, halves rounded up"
@@ -84,7 +84,7 @@ def read_tiny(raw: Path) -> ImageSet:
         test=parts[1],
         mean=mean,
         std=std,
-        attributes=whole.attributes | {"credit": f"{whole.attributes['credit']}; {change}"},
+        attributes={**whole.attributes, "credit": f"{whole.attributes['credit']}; {change}"},
     )
 
 
@@ -114,10 +114,10 @@ def _files(raw: Path) -> dict[str, Raw]:
     for name, path in paths.items():
         try:
             content = path.read_bytes()
-            files[name] = of(gzip.decompress(content) if path.suffix == ".gz" else content, str(path))
+            files[name] = in_memory(gzip.decompress(content) if path.suffix == ".gz" else content, str(path))
         except (EOFError, OSError, zlib.error) as error:
             raise DataError(f"{path} is truncated or not a .gz ({one_line(error)}); {AGAIN}") from None
-    return complete(files, FILES_SHA256, next(iter(paths.values())).parent)
+    return require(files, FILES_SHA256, next(iter(paths.values())).parent)
 
 
 def _idx(file: Raw, *item: int) -> np.ndarray:

@@ -50,9 +50,9 @@ _TRIALS = 3  # of every address: a long download often breaks
 
 
 def fetch(archives: tuple[Archive, ...], folder: Path) -> None:
-    """Put the archives into `folder`, but for those that are there and whole.
+    """Put the archives into `folder`, except those that are there and complete.
 
-    What came before an interruption stays in NAME.part, and the next call goes on from there.
+    What came before an interruption stays in NAME.part, and the next call resumes from there.
     Raises `DataError` where no address gives the published file.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,11 +76,11 @@ def _fetch(archive: Archive, path: Path) -> None:
         faults[url] = "what it gives is not the published file"
         part.unlink()
     what = "; ".join(f"{url}: {fault}" for url, fault in faults.items())
-    raise DataError(f"cannot fetch {path} ({what}); call again to go on, or put {archive.name} there by hand")
+    raise DataError(f"cannot fetch {path} ({what}); call again to resume, or put {archive.name} there by hand")
 
 
 def _continue(url: str, part: Path) -> None:
-    """Append to `part` what it lacks of the file at `url`; raises `OSError` where the connection breaks."""
+    """Append to `part` the rest of the file at `url`; raises `OSError` where the connection breaks."""
     done = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from seval.data.sources.fetch import Archive, fetch
 from seval.errors import DataError, one_line
 
 T = TypeVar("T")
-AGAIN = "fetch it again from its publisher (--download does, where it may)"  # the end of most errors
+AGAIN = "fetch it again from its publisher (--download does, where it may)"  # how most errors end
 LARGE = 1 << 28  # an archive's larger files are unpacked anew whenever they are read, instead of kept in memory
 
 
@@ -48,18 +48,18 @@ class Raw(NamedTuple):
 
     where: str  # for people
     size: int
-    open: Callable[[], AbstractContextManager[BinaryIO]]
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
 
     def content(self) -> bytes:
         with self.open() as file:
             return file.read()
 
 
-def at(path: Path) -> Raw:
+def on_disk(path: Path) -> Raw:
     return Raw(str(path), path.stat().st_size, partial(open, path, "rb"))
 
 
-def of(content: bytes, where: str) -> Raw:
+def in_memory(content: bytes, where: str) -> Raw:
     return Raw(where, len(content), partial(io.BytesIO, content))
 
 
@@ -77,7 +77,7 @@ def gather(
     if packed.is_file():
         files, where = untar(packed), packed
     elif unpacked.is_dir():
-        files, where = {path.name: at(path) for path in sorted(unpacked.iterdir()) if path.is_file()}, unpacked
+        files, where = {path.name: on_disk(path) for path in sorted(unpacked.iterdir()) if path.is_file()}, unpacked
     else:
         raise DataError(
             f"{raw} has neither {folder} nor {archive}; put one there, name another folder with --raw, or fetch it "
@@ -86,13 +86,13 @@ def gather(
     for name, file in files.items():
         if fnmatch(name, extra) and name not in names:
             raise DataError(f"{file.where} is no file of this set: {where} holds something else; {AGAIN}")
-    return complete(files, names, where) | {name: files[name] for name in optional if name in files}
+    return require(files, names, where) | {name: files[name] for name in optional if name in files}
 
 
-def complete(files: Mapping[str, T], names: Iterable[str], where: Path) -> dict[str, T]:
+def require(files: Mapping[str, T], names: Iterable[str], where: Path) -> dict[str, T]:
     """The files in the order of `names`; raises `DataError` where one is missing."""
     if missing := [name for name in names if name not in files]:
-        raise DataError(f"{where} lacks {', '.join(missing)}; {AGAIN}")
+        raise DataError(f"{where} has no {', '.join(missing)}; {AGAIN}")
     return {name: files[name] for name in names}
 
 
@@ -106,16 +106,22 @@ def untar(archive: Path) -> dict[str, Raw]:
                 if member.isfile() and member.size > LARGE:
                     files[name] = Raw(f"{name} in {archive}", member.size, partial(_member, archive, member.name))
                 elif member.isfile():
-                    files[name] = of(tar.extractfile(member).read(), f"{name} in {archive}")
+                    files[name] = in_memory(_extracted(tar, member).read(), f"{name} in {archive}")
         return files
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{archive} is truncated or not a .tar.gz ({one_line(error)}); {AGAIN}") from None
 
 
 @contextmanager
-def _member(archive: Path, name: str) -> Iterator[BinaryIO]:
+def _member(archive: Path, name: str) -> Iterator[IO[bytes]]:
     with tarfile.open(archive, "r|gz") as tar:
-        yield next(tar.extractfile(member) for member in tar if member.name == name)
+        yield next(_extracted(tar, member) for member in tar if member.name == name)
+
+
+def _extracted(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = tar.extractfile(member)
+    assert content is not None  # it is a file
+    return content
 
 
 def provenance(files: Mapping[str, Raw], md5: Mapping[str, str] | None) -> dict[str, object]:
@@ -141,17 +147,17 @@ class _ArraysOnly(pickle._Unpickler):
     """Unpickles numbers, text, containers and NumPy arrays; any other name in the file is refused, so nothing runs."""
 
     # What NumPy names in the pickle of an array, by the old and by the new protocol; NumPy 2 renamed `core`.
-    _known = {"numpy.ndarray": np.ndarray, "numpy.dtype": np.dtype}
+    _allowed = {"numpy.ndarray": np.ndarray, "numpy.dtype": np.dtype}
     for _core in ("numpy.core", "numpy._core"):
-        _known[f"{_core}.multiarray._reconstruct"] = np.empty(1).__reduce__()[0]
-        _known[f"{_core}.numeric._frombuffer"] = np.empty(1).__reduce_ex__(5)[0]
+        _allowed[f"{_core}.multiarray._reconstruct"] = np.empty(1).__reduce__()[0]
+        _allowed[f"{_core}.numeric._frombuffer"] = np.empty(1).__reduce_ex__(5)[0]
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("_codecs", "encode"):  # Python 3 writes bytes so in protocol 2
             return lambda text, encoding: text.encode("latin1")
-        if (known := self._known.get(f"{module}.{name}")) is None:
+        if (allowed := self._allowed.get(f"{module}.{name}")) is None:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image set needs")
-        return known
+        return allowed
 
 
 def unpickle(file: Raw) -> dict[str, object]:
@@ -159,12 +165,12 @@ def unpickle(file: Raw) -> dict[str, object]:
     try:
         with file.open() as opened:
             found = _ArraysOnly(opened, encoding="bytes").load()
-        return {text(key): value for key, value in found.items()}
+        return {str(decode_text(key)): value for key, value in found.items()}
     except Exception as error:  # damaged pickles raise anything
         raise DataError(f"{file.where} is truncated or not a pickled dictionary ({one_line(error)}); {AGAIN}") from None
 
 
-def text(value: object) -> object:
+def decode_text(value: object) -> object:
     """Python 2's text as text, anything else as it is."""
     return value.decode("latin1") if isinstance(value, bytes) else value
 
@@ -179,7 +185,7 @@ def pixels_in(batch: Mapping[str, object], side: int, where: str) -> np.ndarray:
     return pixels.reshape(-1, 3, side, side)
 
 
-def labels_in(batch: Mapping[str, object], key: str, count: int, low: int, high: int, where: str) -> np.ndarray:
+def labels_in(batch: Mapping[str, object], key: str, where: str, *, count: int, low: int, high: int) -> np.ndarray:
     """The labels of a batch, a list or array, as int64 (count,); raises `DataError`."""
     try:
         labels = np.asarray(batch.get(key))

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from seval.data.image_set import ImageSet, Part, Stream
-from seval.data.sources.raw import Source, at, provenance, rank_by_frequency
+from seval.data.blocks import Blocks
+from seval.data.image_set import ImageSet, Part
+from seval.data.sources.raw import Source, on_disk, provenance, rank_by_frequency
 from seval.errors import DataError
 
 _FOLDER, _CLASSES = "semi_fgvc", 200
@@ -33,14 +34,14 @@ class _Image(NamedTuple):
 def read(raw: Path) -> ImageSet:
     """Semi-Aves from `raw` or `raw`/semi_fgvc: four lists of lines `relative/path label`, and the folders they name.
 
-    Images stay JPEG, as streams of encoded images. The unlabeled part is u_train_in.txt and then the rest of
+    Images stay JPEG, as `Blocks` of encoded images. The unlabeled part is u_train_in.txt and then the rest of
     u_train.txt; its `batch` is 1 for in-class and 2 for out-of-class images. Classes are ordered by falling frequency
     in l_train_val.txt, ties by the published number, here and nowhere else. Files in the folders that no list names are
     left out. Raises `DataError` for what is missing, empty, no JPEG, malformed or in the wrong list.
     """
     folder = raw / _FOLDER if (raw / _FOLDER).is_dir() else raw
     if missing := [name for name in _LISTS if not (folder / name).is_file()]:
-        raise DataError(f"{folder} lacks {', '.join(missing)}; {_CLOSED}")
+        raise DataError(f"{folder} has no {', '.join(missing)}; {_CLOSED}")
     train = _lines(folder / "l_train_val.txt", ("trainval_images",), 0)
     test = _lines(folder / "test.txt", ("test",), 0)
     inside, outside = _unlabeled(folder)
@@ -64,7 +65,7 @@ def read(raw: Path) -> ImageSet:
             "arXiv:2103.06937; class names are the published numbers",
             "statistics_of": "imagenet",
         }
-        | provenance({name: at(folder / name) for name in _LISTS}, None),
+        | provenance({name: on_disk(folder / name) for name in _LISTS}, None),
     )
 
 
@@ -95,19 +96,21 @@ def _unlabeled(folder: Path) -> tuple[list[_Image], list[_Image]]:
     """In-class and out-of-class images; u_train.txt must be both lists, and nothing else."""
     inside = _lines(folder / "u_train_in.txt", ("u_train_in",), -1)
     both = _lines(folder / "u_train.txt", ("u_train_in", "u_train_out"), -1)
-    known, listed = {image.path for image in inside}, {image.path for image in both}
+    in_class, listed = {image.path for image in inside}, {image.path for image in both}
     for image in inside:
         if image.path not in listed:
-            raise DataError(f"{folder / 'u_train.txt'} lacks {image.path} of u_train_in.txt; fetch both lists again")
-    outside = [image for image in both if image.path not in known]
+            raise DataError(
+                f"{image.path} of u_train_in.txt is missing from {folder / 'u_train.txt'}; fetch both lists again"
+            )
+    outside = [image for image in both if image.path not in in_class]
     for image in outside:
         if not image.path.startswith("u_train_out/"):
-            raise DataError(f"{image.where} has {image.path}, which u_train_in.txt lacks; fetch both lists again")
+            raise DataError(f"{image.where} has {image.path}, which is not in u_train_in.txt; fetch both lists again")
     return inside, outside
 
 
 def _part(folder: Path, images: list[_Image], rank: np.ndarray) -> Part:
-    """The images as a stream, after a look at the size of every file."""
+    """The images as `Blocks`, after a look at the size of every file."""
     sizes = []
     for image in tqdm(images, desc=images[0].path.partition("/")[0], unit="files", leave=False, disable=None):
         try:
@@ -127,7 +130,7 @@ def _part(folder: Path, images: list[_Image], rank: np.ndarray) -> Part:
 
     labels = np.array([image.label for image in images])
     labels = np.where(labels < 0, labels, rank[labels])
-    return Part(Stream((int(offsets[-1]),), blocks, offsets), labels)
+    return Part(Blocks((int(offsets[-1]),), blocks, offsets), labels)
 
 
 def is_jpeg(content: bytes) -> bool:

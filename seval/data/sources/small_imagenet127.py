@@ -18,15 +18,16 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from seval.data.image_set import ImageSet, Part, Stream
+from seval.data.blocks import Blocks
+from seval.data.image_set import ImageSet, Part
 from seval.data.sources.raw import (
     Source,
-    at,
-    complete,
     labels_in,
+    on_disk,
     pixels_in,
     provenance,
     rank_by_frequency,
+    require,
     unpickle,
 )
 from seval.errors import DataError, one_line
@@ -47,9 +48,9 @@ class _Mapping(NamedTuple):
 def read(raw: Path, side: int = 32) -> ImageSet:
     """Small-ImageNet-127 from the 11 files in `raw`, `raw`/imagenet or, at 64 pixels, `raw`/imagenet64.
 
-    The files are pickles, or .npz of the same names. Images are streams; `train.batch` says which of the ten batches an
-    image is from: batch 1 is the published labeled set. Classes are ordered by falling frequency in batch 1, ties by
-    the published order, here and nowhere else. The test images are `val_data`, as imbalanced as they are.
+    The files are pickles, or .npz of the same names. Images are `Blocks`; `train.batch` says which of the ten batches
+    an image is from: batch 1 is the published labeled set. Only here are classes renumbered: by falling frequency in
+    batch 1, ties by the published order. The test images are `val_data`, as imbalanced as they are.
     Raises `DataError` for a file that is missing, truncated or of another format.
     """
     folder = raw / _folder(side) if (raw / _folder(side)).is_dir() else raw
@@ -61,11 +62,11 @@ def read(raw: Path, side: int = 32) -> ImageSet:
     rank = rank_by_frequency(np.bincount(labels[_TRAIN[0]], minlength=_CLASSES))
     numbers = [np.full(len(labels[name]), k, np.uint8) for k, name in enumerate(_TRAIN, start=1)]
     train = np.concatenate([rank[labels[name]] for name in _TRAIN])
-    extra = {_FOLDERS_FILE: at(folder / _FOLDERS_FILE)} if (folder / _FOLDERS_FILE).is_file() else {}
+    extra = {_FOLDERS_FILE: on_disk(folder / _FOLDERS_FILE)} if (folder / _FOLDERS_FILE).is_file() else {}
     return ImageSet(
         name=_name(side),
-        train=Part(_stream([paths[name] for name in _TRAIN], side, len(train)), train, np.concatenate(numbers)),
-        test=Part(_stream([paths[_TEST]], side, len(labels[_TEST])), rank[labels[_TEST]]),
+        train=Part(_blocks([paths[name] for name in _TRAIN], side, len(train)), train, np.concatenate(numbers)),
+        test=Part(_blocks([paths[_TEST]], side, len(labels[_TEST])), rank[labels[_TEST]]),
         class_names=tuple(mapping.class_names[c] for c in np.argsort(rank)),
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2471, 0.2435, 0.2616),
@@ -76,7 +77,7 @@ def read(raw: Path, side: int = 32) -> ImageSet:
             f"down-sampled by P. Chrabaszcz, I. Loshchilov, F. Hutter, arXiv:1707.08819; {mapping.origin}",
             "statistics_of": "cifar10",
         }
-        | provenance({path.name: at(path) for path in paths.values()} | extra, None),
+        | provenance({path.name: on_disk(path) for path in paths.values()} | extra, None),
     )
 
 
@@ -101,7 +102,7 @@ def _paths(folder: Path, side: int) -> dict[str, Path]:
         if name in paths:
             raise DataError(f"{path} and {paths[name]} are the same batch; remove one of them")
         paths[name] = path
-    return complete(paths, (*_TRAIN, _TEST), folder)
+    return require(paths, (*_TRAIN, _TEST), folder)
 
 
 def _load(path: Path, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -113,16 +114,16 @@ def _load(path: Path, side: int) -> tuple[np.ndarray, np.ndarray]:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{path} is truncated or not an .npz of arrays ({one_line(error)}); {_AGAIN}") from None
     else:
-        batch = unpickle(at(path))
+        batch = unpickle(on_disk(path))
     is_test = path.name.startswith(_TEST)
     if is_test == ("mean" in batch):  # only the training files have one
         has, kind = ("a", "training") if is_test else ("no", "validation")
         raise DataError(f"{path} has {has} mean, so it is a {kind} file: files were swapped; {_AGAIN}")
     pixels = pixels_in(batch, side, str(path))
-    return pixels, labels_in(batch, "labels", len(pixels), 1, _ORIGINAL, str(path))
+    return pixels, labels_in(batch, "labels", str(path), count=len(pixels), low=1, high=_ORIGINAL)
 
 
-def _stream(paths: list[Path], side: int, count: int) -> Stream:
+def _blocks(paths: list[Path], side: int, count: int) -> Blocks:
     def rows(pixels: np.ndarray) -> Iterator[np.ndarray]:
         for start in range(0, len(pixels), _ROWS):
             yield pixels[start : start + _ROWS].copy()  # a view would keep all of a batch while the next is loaded
@@ -131,7 +132,7 @@ def _stream(paths: list[Path], side: int, count: int) -> Stream:
         for path in paths:
             yield from rows(_load(path, side)[0])  # bound to no name here, so that it is gone before the next
 
-    return Stream((count, 3, side, side), blocks)
+    return Blocks((count, 3, side, side), blocks)
 
 
 def _mapping(folder: Path) -> _Mapping:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seval.data.image_set import BLOCK_BYTES, ImageSet, Part, Stream
+from seval.data.blocks import BLOCK_BYTES, Blocks
+from seval.data.image_set import ImageSet, Part
 from seval.data.sources.fetch import ARCHIVES
 from seval.data.sources.raw import AGAIN, Raw, Source, gather, provenance
 from seval.errors import DataError
@@ -22,7 +23,7 @@ def read(raw: Path) -> ImageSet:
     """STL-10 at its 96 x 96 pixels from `raw`/stl10_binary.tar.gz, or from `raw`/stl10_binary.
 
     The unlabeled images have label -1. Mean and standard deviation are those of CIFAR-10, as in the published code.
-    All images are streams: they take 3 GB. `official` says whether every file is the published one.
+    All images are `Blocks`: they take 3 GB. `official` says whether every file is the published one.
     Raises `DataError` for a file that is missing, truncated or of another format.
     """
     files = gather(raw, _FOLDER, _ARCHIVE, _FILES, "*.bin", optional=(_NAMES,))
@@ -49,7 +50,7 @@ def read(raw: Path) -> ImageSet:
     )
 
 
-def _images(file: Raw) -> Stream:
+def _images(file: Raw) -> Blocks:
     """The images (N, 3, 96, 96) of a file, which holds the columns of each plane one after the other."""
     count, rest = divmod(file.size, _IMAGE)
     if rest or not count:
@@ -62,7 +63,7 @@ def _images(file: Raw) -> Stream:
                     raise DataError(f"{file.where} changed while it was read; {AGAIN}")
                 yield np.frombuffer(block, np.uint8).reshape(-1, 3, _SIDE, _SIDE).transpose(0, 1, 3, 2)
 
-    return Stream((count, 3, _SIDE, _SIDE), blocks)
+    return Blocks((count, 3, _SIDE, _SIDE), blocks)
 
 
 def _labels(file: Raw, count: int) -> np.ndarray:
@@ -85,7 +86,7 @@ def _published() -> dict[str, str]:
     """MD5 of the official files."""
     from torchvision.datasets import STL10  # here, since it is slow to import
 
-    return dict([*STL10.train_list, *STL10.test_list])
+    return {name: md5 for name, md5 in (*STL10.train_list, *STL10.test_list)}
 
 
 STL10 = Source(read, _ARCHIVE, ARCHIVES["stl10"])

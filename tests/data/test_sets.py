@@ -16,6 +16,7 @@ from tests.standins import TINY, write_cifar100, write_imagenet, write_semi_aves
 
 FEW = "SOLVER.MAX_ITER 4 PERIODS.EVAL 2 SOLVER.IMS_PER_BATCH 4 MODEL.DEPTH 10 MODEL.WIDTH 1 MODEL.NAME wide_resnet"
 FEW += " MODEL.PRETRAINED False RUNTIME.PROGRESS False RUNTIME.TENSORBOARD False RUNTIME.WORKERS 0 GPU_ID -1"
+
 #: By set: how to write its stand-in, and what makes a run of it small.
 SETS = {
     "cifar10": (
@@ -39,11 +40,6 @@ SETS = {
         "HEADS.LINEAR.POLICY seval_refine(solver='exact')|seval_threshold(groups=10)|one_hot",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return read(TINY)
 
 
 def run(*words: object) -> int:
@@ -100,14 +96,8 @@ def test_split_hashes_of_protocols_differ_and_are_printed(tmp_path, capsys, monk
     assert len(hashes) == 3
 
 
-def test_the_contact_sheet(tmp_path, capsys):
-    assert cli.main(["tiny", "--root", str(ROOT / "data"), "--show", str(tmp_path / "sheet.png")]) == 0
-    assert (tmp_path / "sheet.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert "sheet.png" in capsys.readouterr().out
-
-
 def test_two_processes_read_one_file_at_once(tmp_path):
-    code = "import sys; from seval.data.prepare import read; print(len(read(sys.argv[1]).train.labels))"
+    code = "import sys; from seval.data.hdf5 import read; print(len(read(sys.argv[1]).train.labels))"
     command = [sys.executable, "-c", code, str(TINY)]
     pair = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in pair] == ["47000"] * 2

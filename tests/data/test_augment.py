@@ -1,147 +1,26 @@
-"""The batched augmentation against Pillow, one image at a time."""
+"""The batched views against Pillow and slow loops, and what they draw."""
+
+from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import center_crop
 
 from seval.data import augment
-
-NAMES = [
-    "autocontrast", "brightness", "color", "contrast", "equalize", "identity", "posterize",
-    "rotate", "sharpness", "shear_x", "shear_y", "solarize", "translate_x", "translate_y",
-]  # fmt: skip
-# The largest difference from Pillow, in gray levels, that each op is allowed.
-TOLERANCE = dict.fromkeys(NAMES, 0)
-SHAPES = [(3, 32, 32), (1, 32, 32), (3, 23, 17), (1, 17, 23), (1, 16, 16)]
-
-
-def affine(image: Image.Image, *matrix: float) -> Image.Image:
-    return image.transform(image.size, Image.Transform.AFFINE, matrix)
-
-
-PIL_OPS = {
-    "autocontrast": lambda image, m: ImageOps.autocontrast(image),
-    "brightness": lambda image, m: ImageEnhance.Brightness(image).enhance(m),
-    "color": lambda image, m: ImageEnhance.Color(image).enhance(m),
-    "contrast": lambda image, m: ImageEnhance.Contrast(image).enhance(m),
-    "equalize": lambda image, m: ImageOps.equalize(image),
-    "identity": lambda image, m: image,
-    "posterize": lambda image, m: ImageOps.posterize(image, int(m)),
-    "rotate": lambda image, m: image.rotate(m),
-    "sharpness": lambda image, m: ImageEnhance.Sharpness(image).enhance(m),
-    "shear_x": lambda image, m: affine(image, 1, m, 0, 0, 1, 0),
-    "shear_y": lambda image, m: affine(image, 1, 0, 0, m, 1, 0),
-    "solarize": lambda image, m: ImageOps.solarize(image, int(m)),
-    "translate_x": lambda image, m: affine(image, 1, 0, m, 0, 1, 0),
-    "translate_y": lambda image, m: affine(image, 1, 0, 0, 0, 1, m),
-}
-
-
-def pil_magnitude(name: str, level: int, sign: int, height: int, width: int) -> float:
-    """The published formulas, written out in floats."""
-    v = level / 10
-    formulas = {
-        "posterize": int(v * 4) + 4,
-        "rotate": sign * int(v * 30),
-        "shear_x": sign * v * 0.3,
-        "shear_y": sign * v * 0.3,
-        "solarize": 256 - int(v * 256),
-        "translate_x": sign * int(v * 0.3 * width),
-        "translate_y": sign * int(v * 0.3 * height),
-    }
-    if name in ("brightness", "color", "contrast", "sharpness"):
-        return v * 0.9 + 0.05
-    return formulas.get(name, 0)
-
-
-def to_pil(image: Tensor) -> Image.Image:
-    return Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).contiguous().numpy())
-
-
-def from_pil(image: Image.Image) -> Tensor:
-    array = torch.from_numpy(np.array(image))
-    return array[None] if array.ndim == 2 else array.permute(2, 0, 1)
-
-
-def max_difference(images: Tensor, expected: list[Image.Image]) -> int:
-    assert images.dtype == torch.uint8
-    return (images.int() - torch.stack([from_pil(image) for image in expected]).int()).abs().max().item()
-
-
-def make_images(n: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
-    """Noise, smooth, low-contrast, few-valued, and constant images, in turn."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(n, *shape, generator=generator)
-    coarse = torch.rand(n, shape[0], 4, 4, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, shape[1:], mode="bicubic").clamp(0, 1)
-    base = torch.rand(n, shape[0], 1, 1, generator=generator)
-    kinds = [noise, smooth, base * 0.9 + noise * 0.1, (noise < base).float() * base, base.expand_as(noise)]
-    images = torch.stack(kinds)[torch.arange(n) % len(kinds), torch.arange(n)]
-    return (images * 255.999).byte()
-
-
-def spread_magnitudes(name: str, n: int, height: int, width: int) -> list[float]:
-    """Every magnitude that RandAugment can give an op, over and over, and for some ops values in between."""
-    generator = np.random.default_rng(1)
-    values = [pil_magnitude(name, level, sign, height, width) for level in range(1, 10) for sign in (-1, 1)]
-    if name in ("brightness", "color", "contrast", "sharpness"):
-        values += [0.0, 1.0, *generator.uniform(0, 1, 37)]
-    elif name == "rotate":
-        values += [0, 45, *generator.uniform(-90, 90, 37)]
-    elif name.startswith("shear"):
-        values += [0, *generator.uniform(-1, 1, 37)]
-    elif name.startswith("translate"):
-        values += list(range(-width - 1, width + 2))
-    elif name == "solarize":
-        values += list(range(257))
-    elif name == "posterize":
-        values += list(range(1, 9))
-    return [values[i % len(values)] for i in range(n)]
-
-
-def test_pool_is_the_published_one():
-    assert list(augment.OPS) == NAMES
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", NAMES)
-def test_op_equals_pillow(name, shape):
-    images = make_images(600, shape)
-    magnitudes = spread_magnitudes(name, len(images), *shape[1:])
-    before = images.clone()
-    actual = augment.OPS[name](images, torch.tensor(magnitudes, dtype=torch.float64))
-    expected = [PIL_OPS[name](to_pil(image), m) for image, m in zip(images, magnitudes, strict=True)]
-    assert max_difference(actual, expected) <= TOLERANCE[name]
-    assert torch.equal(images, before), "the op changed its input"
-    if name != "identity" and not (name == "color" and shape[0] == 1):
-        assert (actual != images).any(), "the op did nothing"
-
-
-def test_equalize_with_steps_larger_than_one():
-    images = torch.cat([make_images(50, (3, 64, 48)), make_images(50, (3, 64, 48), seed=1) // 2])
-    actual = augment.OPS["equalize"](images, torch.zeros(len(images)))
-    assert max_difference(actual, [ImageOps.equalize(to_pil(image)) for image in images]) == 0
-    assert (actual != images).float().mean() > 0.3
-
-
-@pytest.mark.parametrize("size", [(32, 32), (17, 23), (16, 16), (96, 64)])
-@pytest.mark.parametrize("name", NAMES)
-def test_magnitude_formulas(name, size):
-    for level in range(1, 10):
-        for sign in (-1, 1):
-            expected = pil_magnitude(name, level, sign, *size)
-            assert augment.magnitude(name, level, sign, size) == pytest.approx(expected, abs=1e-12)
-
-
-def pil_cutout(image: Image.Image, center: tuple[float, float], size: int) -> Image.Image:
-    left, top = (int(max(0, c - size / 2)) for c in center)
-    right, bottom = int(min(image.width, left + size)), int(min(image.height, top + size))
-    image = image.copy()
-    ImageDraw.Draw(image).rectangle((left, top, right, bottom), fill=127 if image.mode == "L" else (127, 127, 127))
-    return image
+from seval.data.augment import Geometry
+from tests.data.pillow import (
+    NAMES,
+    PIL_OPS,
+    SHAPES,
+    make_images,
+    max_difference,
+    pil_cutout,
+    pil_magnitude,
+    to_pil,
+)
 
 
 @pytest.mark.parametrize("size", [16, 8, 5])
@@ -176,20 +55,20 @@ def test_flip_crop_equals_slow_loop(shape):
 def test_a_smaller_crop_equals_slow_loop():
     """Of the padded image, as published for images of 256 pixels that are cropped to 224."""
     images = make_images(200, (3, 20, 20))
-    views = augment.weak(images, torch.Generator().manual_seed(0), crop=16)
+    views = Geometry(crop=16).view("weak", images, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
     flip, offset = torch.rand(200, generator=generator) < 0.5, torch.randint(13, (200, 2), generator=generator)
     assert views.shape == (200, 3, 16, 16) and offset.min() == 0 and offset.max() == 12
     for view, image, mirrored, (x, y) in zip(views.numpy(), images.numpy(), flip, offset.tolist(), strict=True):
         padded = np.pad(image[:, :, ::-1] if mirrored else image, ((0, 0), (4, 4), (4, 4)), mode="reflect")
         np.testing.assert_array_equal(view, padded[:, y : y + 16, x : x + 16])
-    assert augment.strong(images, torch.Generator().manual_seed(0), crop=16).shape == (200, 3, 16, 16)
+    assert Geometry(crop=16).view("strong", images, torch.Generator().manual_seed(0)).shape == (200, 3, 16, 16)
 
 
 @pytest.mark.parametrize(("side", "crop", "first"), [(256, 224, 16), (20, 16, 2), (9, 4, 2), (11, 4, 4), (8, 8, 0)])
 def test_the_central_crop_is_that_of_torchvision(side, crop, first):
     image = torch.arange(side * side).view(1, 1, side, side)
-    cropped = augment.central(image, crop=crop)
+    cropped = Geometry(crop=crop).evaluation(image)
     assert torch.equal(cropped, image[..., first : first + crop, first : first + crop])
     assert torch.equal(cropped, center_crop(image, [crop, crop]))
 
@@ -207,7 +86,7 @@ def test_weak_draws_flips_and_offsets_uniformly():
     n = 8100
     marker = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
     marker[0, 0, 16, 12] = 255  # off center: at column 19 when flipped, and its ranges of columns do not mix at row 16
-    views = augment.weak(marker.expand(n, -1, -1, -1), torch.Generator().manual_seed(0))
+    views = Geometry().view("weak", marker.expand(n, -1, -1, -1), torch.Generator().manual_seed(0))
     hits = views.flatten(1).float().argmax(dim=1)
     rows, columns = hits // 32 - 12, hits % 32  # column 12 lands on 8..16, column 19 on 15..23
     assert rows.min() == 0 and rows.max() == 8
@@ -252,7 +131,7 @@ def test_samples_are_drawn_independently():
     """Copies of one image differ from each other, and neighbors share an op no more often than chance."""
     image = make_images(2, (3, 32, 32))[1:].expand(64, -1, -1, -1)
     for view in ("weak", "strong"):
-        views = augment.VIEWS[view](image, torch.Generator().manual_seed(0))
+        views = Geometry().view(view, image, torch.Generator().manual_seed(0))
         assert len(views.flatten(1).unique(dim=0)) > (40 if view == "weak" else 60)
     op = augment.draw(20000, torch.Generator().manual_seed(0)).op[:, 0]
     check_uniform(op[:-1] * 14 + op[1:], 14 * 14)
@@ -270,14 +149,14 @@ def test_an_image_does_not_depend_on_its_batch():
 def test_view_repeats_for_a_seed(view):
     images = make_images(64, (1, 16, 16))
     before = images.clone()
-    first, again, other = (augment.VIEWS[view](images, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    first, again, other = (Geometry().view(view, images, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(images, before) and first.dtype == torch.uint8 and first.shape == images.shape
 
 
 def test_eval_view_changes_nothing():
     images = make_images(8, (3, 32, 32))
-    assert torch.equal(augment.VIEWS["eval"](images, torch.Generator()), images)
+    assert torch.equal(Geometry().view("eval", images, torch.Generator()), images)
 
 
 def pil_rand_augment(image: Image.Image, ops, applied, levels, signs, center, cutout_size) -> Image.Image:
@@ -291,9 +170,9 @@ def pil_rand_augment(image: Image.Image, ops, applied, levels, signs, center, cu
 @pytest.mark.parametrize("shape", SHAPES)
 def test_rand_augment_equals_pillow(shape, num_ops, cutout_size):
     images = make_images(700, shape)
-    actual = augment.rand_augment(images, torch.Generator().manual_seed(3), num_ops, cutout_size)
+    actual = augment.rand_augment(images, torch.Generator().manual_seed(3), num_ops=num_ops, cutout_size=cutout_size)
     generator = torch.Generator().manual_seed(3)
-    drawn = augment.draw(len(images), generator, num_ops)
+    drawn = augment.draw(len(images), generator, num_ops=num_ops)
     center = torch.rand(len(images), 2, generator=generator) * torch.tensor(shape[:0:-1])
     parameters = zip(*(part.tolist() for part in (*drawn, center)), strict=True)
     expected = [pil_rand_augment(to_pil(image), *p, cutout_size) for image, p in zip(images, parameters, strict=True)]
@@ -326,15 +205,15 @@ def test_cuda_equals_cpu():
     expected = augment.cutout(augment.apply(images, drawn), center)
     on_gpu = augment.apply(images.cuda(), augment.Draw(*(part.cuda() for part in drawn)))
     assert torch.equal(augment.cutout(on_gpu, center.cuda()).cpu(), expected)
-    assert augment.strong(images.cuda(), torch.Generator("cuda").manual_seed(0)).shape == images.shape
+    assert Geometry().view("strong", images.cuda(), torch.Generator("cuda").manual_seed(0)).shape == images.shape
     assert torch.equal(augment.resize(images.cuda(), 11).cpu(), augment.resize(images, 11))
 
 
 def test_strong_is_weak_then_rand_augment():
     images = make_images(32, (3, 32, 32))
     generator = torch.Generator().manual_seed(0)
-    expected = augment.rand_augment(augment.weak(images, generator), generator)
-    assert torch.equal(augment.strong(images, torch.Generator().manual_seed(0)), expected)
+    expected = augment.rand_augment(Geometry().view("weak", images, generator), generator)
+    assert torch.equal(Geometry().view("strong", images, torch.Generator().manual_seed(0)), expected)
 
 
 def test_normalize():

@@ -1,0 +1,83 @@
+"""Arrays that need not fit into memory, taken block by block, and what arrays in memory have in common with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+BLOCK_BYTES = 1 << 24  # of an array that is read or made block by block
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """An array of uint8 that need not fit into memory: `blocks()` yields it along its first axis, from the start.
+
+    As the images of a part it is (N, c, H, W); with `offsets` int64 (N + 1,) it is the bytes of N encoded images, one
+    after the other, and image i is offsets[i] to offsets[i + 1].
+    """
+
+    shape: tuple[int, ...]
+    blocks: Callable[[], Iterator[np.ndarray]]
+    offsets: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0] if self.offsets is None else len(self.offsets) - 1
+
+
+class Digest:
+    """SHA-256 over dtype, shape and bytes (C order) of an array that comes block by block."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._sha = hashlib.sha256(json.dumps([dtype.str, list(map(int, shape))]).encode())
+
+    def update(self, block: np.ndarray) -> None:
+        self._sha.update(np.ascontiguousarray(block).data)
+
+    def hexdigest(self) -> str:
+        return self._sha.hexdigest()
+
+
+def digest(array: np.ndarray | Blocks) -> str:
+    """SHA-256 over dtype, shape and bytes; the same whether it is in memory or comes in blocks."""
+    sha = Digest(array.shape, dtype_of(array))
+    for block in blocks_of(array):
+        sha.update(block)
+    return sha.hexdigest()
+
+
+def blocks_of(array: np.ndarray | Blocks) -> Iterable[np.ndarray]:
+    """The array along its first axis, in pieces; a single piece, and no copy, where it is in memory."""
+    return array.blocks() if isinstance(array, Blocks) else [array]
+
+
+def dtype_of(array: np.ndarray | Blocks) -> np.dtype:
+    return np.dtype(np.uint8) if isinstance(array, Blocks) else array.dtype
+
+
+def size_in_bytes(array: np.ndarray | Blocks) -> int:
+    return int(np.prod(array.shape, dtype=np.int64)) * dtype_of(array).itemsize
+
+
+def dataset(group: h5py.Group, key: str) -> h5py.Dataset:
+    """The array at `key` below a group of an HDF5 file. Raises `KeyError` where there is none."""
+    if not isinstance(found := group[key], h5py.Dataset):
+        raise KeyError(f"{group.name}/{key} is not an array")
+    return found
+
+
+def stored(path: Path, key: str, shape: tuple[int, ...], offsets: np.ndarray | None = None) -> Blocks:
+    """The uint8 dataset `key` of an HDF5 file. Its blocks raise `OSError` where a checksum is wrong."""
+
+    def blocks() -> Iterator[np.ndarray]:
+        with h5py.File(path, "r") as file:
+            rows = max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:]))))
+            for start in range(0, shape[0], rows):
+                yield dataset(file, key)[start : start + rows]
+
+    return Blocks(shape, blocks, offsets)

@@ -1,0 +1,91 @@
+"""Semi-Aves from official files, and wrong files are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from repro import prepare as cli
+from seval.data.hdf5 import read, verify, write
+from seval.data.sources import semi_aves
+from tests.standins import (
+    fails,
+    write_semi_aves,
+)
+
+
+@pytest.fixture(scope="session")
+def aves(tmp_path_factory, tiny) -> Path:
+    return write_semi_aves(tmp_path_factory.mktemp("aves"), tiny)
+
+
+def test_semi_aves(tmp_path, aves):
+    assert cli.main(["semi_aves", "--raw", str(aves.parent), "--root", str(tmp_path)]) == 0
+    verify(tmp_path / "semi_aves.h5")
+    got = read(tmp_path / "semi_aves.h5")
+    names = ("l_train_val", "test", "u_train")
+    lists = {name: [line.split() for line in (aves / f"{name}.txt").read_text().splitlines()] for name in names}
+    for listed, part in zip(lists.values(), got.parts.values(), strict=True):
+        assert len(listed) == len(part.images)
+        assert all(part.images.read(i) == (aves / path).read_bytes() for i, (path, _) in enumerate(listed))
+    for name, part in (("l_train_val", got.train), ("test", got.test)):
+        assert [got.class_names[y] for y in part.labels] == [f"species {label}" for _, label in lists[name]]
+    counts = np.bincount(got.train.labels, minlength=200)
+    original = [int(name.removeprefix("species ")) for name in got.class_names]
+    assert sorted(original) == list(range(200)) and counts.sum() == len(lists["l_train_val"])
+    assert all((-counts[i], original[i]) < (-counts[i + 1], original[i + 1]) for i in range(199))
+    assert got.unlabeled.batch.tolist() == [1] * 20 + [2] * 30 and set(got.unlabeled.labels.tolist()) == {-1}
+    assert got.mean == (0.485, 0.456, 0.406) and got.std == (0.229, 0.224, 0.225)
+    assert got.attributes["official"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "message"),
+    [
+        ("test.txt", lambda c: c + b"test/7.jpg\n", "test.txt, line 201, must hold a relative path and a label"),
+        ("test.txt", lambda c: c + b"test/x.jpg 1 2\n", "test.txt, line 201, must hold"),
+        ("test.txt", lambda c: c + b"test/x.jpg cat\n", "test.txt, line 201, must hold"),
+        ("test.txt", lambda c: c + b"test/x.jpg 200\n", "line 201, has the label 200"),
+        ("test.txt", lambda c: c + b"test/x.jpg -1\n", "line 201, has the label -1"),
+        ("test.txt", lambda c: c + c[: c.index(b"\n") + 1], "line 201, repeats test/0.jpg"),
+        ("test.txt", lambda c: c + b"test/x.jpg 1\n", "x.jpg is missing, but "),
+        ("test.txt", lambda c: c + b"../secret.jpg 1\n", "but this list is of images in test"),
+        ("test.txt", lambda c: c + b"test/../../secret.jpg 1\n", "but this list is of images in test"),
+        ("test.txt", lambda c: b"", "test.txt is empty"),
+        ("u_train_in.txt", lambda c: c.replace(b"u_train_in", b"u_train_out"), "this list is of images in u_train_in"),
+        ("u_train.txt", lambda c: c[c.index(b"\n") + 1 :], "u_train_in/0.jpg of u_train_in.txt is missing from"),
+        ("u_train_in.txt", lambda c: c[c.index(b"\n") + 1 :], "has u_train_in/0.jpg, which is not in u_train_in.txt"),
+        ("l_train_val.txt", lambda c: c[c.index(b"trainval_images/1/") :], "has no image of class 0"),
+        ("test/5.jpg", lambda c: b"", "test/5.jpg is empty"),
+        ("test/5.jpg", lambda c: c[:-2], "test/5.jpg is truncated or not a JPEG"),
+        ("test/5.jpg", lambda c: c[:100], "test/5.jpg is truncated or not a JPEG"),
+        ("u_train_out/3.jpg", lambda c: b"\x89PNG\r\n\x1a\n" + c, "u_train_out/3.jpg is truncated or not a JPEG"),
+    ],
+)
+def test_wrong_files_of_semi_aves_are_named(tmp_path, aves, path, change, message):
+    content = (aves / path).read_bytes()
+    try:
+        (aves / path).write_bytes(change(content))
+        error = fails(lambda: write(tmp_path / "semi_aves.h5", semi_aves.read(aves)))
+        assert str(aves) in error and message in error and not list(tmp_path.iterdir())
+    finally:
+        (aves / path).write_bytes(content)
+
+
+def test_missing_files_of_semi_aves_are_named(tmp_path, aves):
+    assert "has no l_train_val.txt, test.txt" in (error := fails(semi_aves.read, tmp_path))
+    assert "github.com/cvl-umass/semi-inat-2020" in error and "semi_fgvc below DATASET.ROOT" in error
+
+
+def test_swapped_lists_of_semi_aves_are_named(tmp_path, aves):
+    one, other = aves / "l_train_val.txt", aves / "test.txt"
+    content = one.read_bytes(), other.read_bytes()
+    try:
+        one.write_bytes(content[1])
+        other.write_bytes(content[0])
+        assert f"{one}, line 1, has test/0.jpg" in fails(semi_aves.read, aves)
+    finally:
+        one.write_bytes(content[0])
+        other.write_bytes(content[1])
