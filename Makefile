@@ -44,6 +44,7 @@ bench: $(VENV)/ready  ## side-by-side timings, as ratios
 	$(RUN)/python benchmarks/augment.py
 	$(RUN)/python benchmarks/prepare.py
 	$(RUN)/python benchmarks/status.py
+	$(RUN)/python benchmarks/step.py
 
 lock: $(VENV)/ready  ## pin what the container installs, keeping pins that fit; LOCK_ARGS=--upgrade renews them
 	$(BIN)/pip install --quiet uv
