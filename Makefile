@@ -36,9 +36,10 @@ test-cluster: $(VENV)/ready  ## the launcher on a real SLURM, which this starts 
 cluster-container-test: $(VENV)/ready  ## the launcher with the real image: by Podman, and by Apptainer where it is
 	image/cluster_test.sh
 
-lint: $(VENV)/ready  ## ruff: rules and format; shellcheck, where it is installed
+lint: $(VENV)/ready  ## ruff: rules and format; pyright: types; shellcheck, where it is installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck -S warning $(SHELL_FILES); \
 	  else echo "the shell scripts are not checked: shellcheck is not installed"; fi
 
