@@ -133,7 +133,7 @@ def _announce_device(run) -> None:
 
 
 def _command(run, keys: list, args: argparse.Namespace) -> str:
-    """The command for `run`: with another file of the same folder if one gives this run, else with more overrides."""
+    """The command for `run`: with another file of the same folder if it gives this run, else with more overrides."""
     from seval.config import load
     from seval.run import Run
 

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from seval.errors import RunBusy
 
-BEAT, STALE, POLL = 15.0, 120.0, 1.0  # seconds: between heartbeats; without one until dead; between retries
+BEAT, STALE, POLL = 15.0, 120.0, 1.0  # seconds: between heartbeats; of silence before a claim is dead; between retries
 KERNEL = ("host", "boot", "namespace", "uid")  # if these agree, both see the same process numbers
 JOB = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID")
 SAID = (*JOB, "SLURM_RESTART_COUNT", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "USER")

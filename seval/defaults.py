@@ -25,7 +25,7 @@ def _long_tail(labeled_head: int, unlabeled_head: int, factor: float) -> Node:
 
 _C = Node()
 _C.SEED = 0  # determines the splits, the initial weights and every random number of the run
-_C.PREREQUISITE = []  # the run this one depends on: KEY VALUE pairs that change this configuration into its; [] is none
+_C.PREREQUISITE = []  # the run that this run depends on, as KEY VALUE pairs that differ there; [] is none
 _C.CURRICULUM = ""  # replay published curricula (no prerequisite is run): path of their .npy files up to _estim_
 _C.MEMO = ""  # free text; changing it gives a separate run with the same settings
 

@@ -1,4 +1,4 @@
-"""The exponential moving average of a network. It is the teacher of some algorithms, and it is what is evaluated."""
+"""The exponential moving average of a network. It is evaluated, and it is the teacher in some algorithms."""
 
 from __future__ import annotations
 

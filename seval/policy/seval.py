@@ -230,7 +230,7 @@ class SevalThreshold(Learned):
 def neighbors(num_classes: int, groups: int) -> np.ndarray:
     """(C,) the group of each class: `groups` runs of consecutive classes, the last may be shorter; 0: one per class."""
     if groups < 0 or groups > num_classes:
-        raise PolicyError(f"groups is {groups}, but must be between 0 (one per class) and {num_classes} (classes)")
+        raise PolicyError(f"groups is {groups}, but must be between 0 (one per class) and {num_classes}, the classes")
     size = -(-num_classes // (groups or num_classes))
     if groups and (number := -(-num_classes // size)) != groups:
         raise PolicyError(f"groups is {groups}, but groups of {size} of the {num_classes} classes are {number} groups")
