@@ -171,8 +171,8 @@ def _check_heads(cfg: Node, algorithm: str, needed: int) -> None:
     heads = [name for name, head in cfg.HEADS.items() if head.LABELED_LOSS]
     if needed and len(heads) != needed:
         raise ConfigError(
-            f"{algorithm} needs {needed} heads, but {len(heads)} have a LABELED_LOSS ({', '.join(heads)}); "
-            f"set LABELED_LOSS of {', '.join(f'HEADS.{name}' for name in cfg.HEADS)}"
+            f"{algorithm} needs {needed} heads with a LABELED_LOSS, but there are {len(heads)} ({', '.join(heads)}); "
+            f"set {', '.join(f'HEADS.{name}.LABELED_LOSS' for name in cfg.HEADS)}"
         )
 
 

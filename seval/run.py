@@ -159,7 +159,7 @@ class Run:
         return found, [run.id for run in prerequisite.chain()]
 
     def _agrees(self, done: dict) -> dict:
-        """Return `done`. Raises `RecordError` if the current data set is another; without its file there is no check."""
+        """Return `done`. Raises `RecordError` if it belongs to another data set than the current; no file, no check."""
         file = hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
         if file.is_file():
             data = _fingerprint(hdf5.read(file, stream=True))

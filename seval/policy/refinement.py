@@ -48,7 +48,7 @@ class Align(Rule):
     def __init__(self, facts: Facts, temperature: float = 1.0, window: int = 128) -> None:
         super().__init__()
         if window < 1:
-            raise PolicyError(f"align window is {window}, but must be at least 1, the current batch")
+            raise PolicyError(f"align window is {window}, but must be at least 1 (the current batch)")
         target = (facts.class_counts / facts.class_counts.sum()) ** temperature
         self.register_buffer("target", target / target.sum(), persistent=False)
         self.register_buffer("means", torch.zeros(window, facts.num_classes))  # of the last batches, as a ring
