@@ -1,99 +1,99 @@
-# `make demo` and `make test` need only Python 3.11 or newer with venv, and set up a .venv when there is none.
+# `make demo` and `make test` need only Python 3.11 or newer with venv. They create .venv if it does not exist.
 # On a machine without an NVIDIA GPU, PyTorch's CPU build is several GB smaller:
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PYTHON   ?= python3
 VENV     ?= .venv
 PIP_ARGS ?=
 BIN      := $(VENV)/bin
-# Each worker is one process on one core; two threads in each would fight over the cores.
+# Each worker is one process on one core; more threads per process would compete for the cores.
 RUN      := OMP_NUM_THREADS=1 $(BIN)
 SHELL_FILES := image/*.sh slurm/*.sh slurm/run.sbatch .ci/run
 
 .DEFAULT_GOAL := help
 .PHONY: help demo methods-demo test test-slow test-cluster cluster-container-test lint links audit bench lock clean
 
-help:  ## what there is to make
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
-demo: $(VENV)/ready  ## six methods on real images, three seeds, one table; a second call does only what is missing
+demo: $(VENV)/ready  ## six methods on real images, three seeds, one table; repeat to do only the missing runs
 	$(RUN)/python repro/submit.py --table demo --cluster local
 	$(RUN)/python repro/aggregate.py --table demo
 
-methods-demo: $(VENV)/ready  ## every method and combination, three seeds, one table; an hour on two cores
+methods-demo: $(VENV)/ready  ## all methods and combinations, three seeds, one table; takes an hour on two cores
 	$(RUN)/python repro/submit.py --table methods_demo --cluster local
 	$(RUN)/python repro/aggregate.py --table methods_demo
 
-test: $(VENV)/ready  ## every test but the long ones
+test: $(VENV)/ready  ## all tests except the slow ones
 	$(RUN)/python -m pytest -n auto
 
-test-slow: $(VENV)/ready  ## the long ones
+test-slow: $(VENV)/ready  ## only the slow tests
 	$(RUN)/python -m pytest -m slow
 
-test-cluster: $(VENV)/ready  ## the launcher on a real SLURM, which this starts (root; slurm/dev_cluster.sh install)
+test-cluster: $(VENV)/ready  ## test the launcher on a real SLURM that this starts (root; slurm/dev_cluster.sh install)
 	eval "$$(slurm/dev_cluster.sh fresh)" && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster --durations=0; \
 	  code=$$?; slurm/dev_cluster.sh stop; exit $$code
 
-cluster-container-test: $(VENV)/ready  ## the launcher with the real image: by Podman, and by Apptainer where it is
+cluster-container-test: $(VENV)/ready  ## test the launcher with the real image, in Podman and (if installed) Apptainer
 	image/cluster_test.sh
 
-lint: $(VENV)/ready  ## ruff: rules and format; pyright: types; shellcheck, where it is installed
+lint: $(VENV)/ready  ## check code and format with ruff, types with pyright, scripts with shellcheck (if installed)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck -S warning $(SHELL_FILES); \
 	  else echo "the shell scripts are not checked: shellcheck is not installed"; fi
 
-links:  ## whether the links of all pages work, by lychee, which must be installed
+links:  ## check the links of all pages with lychee, which must be installed
 	@command -v lychee >/dev/null || { echo "error: lychee is not installed; see https://lychee.cli.rs"; exit 2; }
 	lychee --no-progress --max-retries 3 $$(git ls-files '*.md')
 
-audit:  ## known vulnerabilities of what requirements.lock pins, by pip-audit in an environment of its own
+audit:  ## check requirements.lock for known vulnerabilities with pip-audit
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/pip install --quiet pip-audit
 	$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
-bench: $(VENV)/ready  ## side-by-side timings, as ratios
+bench: $(VENV)/ready  ## run all benchmarks
 	$(RUN)/python benchmarks/fits.py
 	$(RUN)/python benchmarks/augment.py
 	$(RUN)/python benchmarks/prepare.py
 	$(RUN)/python benchmarks/status.py
 	$(RUN)/python benchmarks/step.py
 
-lock: $(VENV)/ready  ## pin what the container installs, keeping pins that fit; LOCK_ARGS=--upgrade renews them
+lock: $(VENV)/ready  ## pin the container's packages, keeping valid pins; LOCK_ARGS=--upgrade updates all pins
 	$(BIN)/pip install --quiet uv
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --extra report --extra test $(LOCK_ARGS) --output-file requirements.lock pyproject.toml
 
-clean:  ## remove the virtual environment and caches, but no run
+clean:  ## remove the virtual environment and caches; keeps runs
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..."; exit 2; }
+	  { echo "error: $(PYTHON) is older than 3.11; choose a newer Python: make PYTHON=python3.12 ..."; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' || \
-	  { echo "error: this Python cannot make a virtual environment; on Debian: apt install python3-venv"; exit 2; }
+	  { echo "error: this Python cannot create a virtual environment; on Debian: apt install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(PIP_ARGS) -e '.[dev]'
 	touch $@
 
-# The image. Where a build needs more, such as a proxy's certificate: make image BUILD_ARGS="-v /etc/ssl/ca.crt:/etc/ssl/ca.crt:ro"
-# BASE_IMAGE, DATASETS, LOCK, IMAGE, ENGINE (docker, podman, buildah), APPTAINER and SIF choose; image/*.sh explain.
+# The image. More build options, such as a certificate: make image BUILD_ARGS="-v /etc/ssl/ca.crt:/etc/ssl/ca.crt:ro"
+# Settings: BASE_IMAGE, DATASETS, LOCK, IMAGE, ENGINE (docker, podman, buildah), APPTAINER, SIF; see image/*.sh.
 .PHONY: image image-test sif sif-test lock-cpu
 export BASE_IMAGE DATASETS LOCK IMAGE ENGINE APPTAINER SIF
-image:  ## the container image, by docker, podman or buildah
+image:  ## build the container image with docker, podman or buildah
 	image/build.sh $(BUILD_ARGS)
 
-image-test:  ## use the image as an arbitrary user, on a read-only root, without network
+image-test:  ## test the image as an arbitrary user, with a read-only root and no network
 	image/test.sh $(RUN_ARGS)
 
-sif:  ## an Apptainer image of that image
+sif:  ## convert the image to an Apptainer image (SIF)
 	image/sif.sh $(SIF_ARGS)
 
-sif-test:  ## use it likewise; skipped where there is no Apptainer
+sif-test:  ## test the SIF in the same way; skipped without Apptainer
 	image/sif_test.sh
 
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-lock-cpu: $(VENV)/ready  ## requirements-cpu.lock: the same versions with PyTorch's CPU build, for Linux on x86_64
+lock-cpu: $(VENV)/ready  ## write requirements-cpu.lock: the same versions with PyTorch's CPU build, for Linux on x86_64
 	$(BIN)/pip install --quiet uv
 	UV_CUSTOM_COMPILE_COMMAND="make lock-cpu" $(BIN)/uv pip compile --quiet --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --extra-index-url $(TORCH_INDEX) --index-strategy unsafe-best-match \

@@ -13,7 +13,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 EXAMPLES = """\
-KEY VALUE pairs override the configuration file; seval/defaults.py has every key with its meaning. Examples:
+KEY VALUE pairs override the configuration file. seval/defaults.py explains every key. Examples:
 
   python main.py --config-file configs/tiny/fixmatch.yaml SEED 1
   python main.py --config-file configs/cifar10/fixmatch_seval_load.yaml --with-prerequisites \\
@@ -21,17 +21,17 @@ KEY VALUE pairs override the configuration file; seval/defaults.py has every key
   python main.py --config-file configs/cifar10/fixmatch.yaml --dry-run
   python main.py --list-methods
 
-A run that is done prints its record, one that was interrupted goes on from its checkpoint.
-SIGTERM, SIGUSR2 and Ctrl-C stop it after the step at hand, with a checkpoint; a second Ctrl-C at once, without one.
-Exit code: 0 done, 2 bad input or a file that cannot be written, 3 training failed, 4 another process trains this run,
-75 stopped by SIGTERM or SIGUSR2 with a checkpoint, and 130 by Ctrl-C: the same command goes on from there.
+If the run is already done, its results are printed. If it was interrupted, it resumes from its checkpoint.
+SIGTERM, SIGUSR2 and Ctrl-C finish the current step, save a checkpoint and stop; a second Ctrl-C does not save.
+Exit codes: 0 done; 2 bad input, or a file cannot be read or written; 3 training failed; 4 another process is training
+this run; 75 stopped by SIGTERM or SIGUSR2; 130 stopped by Ctrl-C. After 75 and 130 the same command resumes the run.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, run, report; errors are one line on stderr."""
+    """Parse the arguments, run and print the result; errors go to stderr in one line."""
     args = _parse(argv)
-    from seval.config import load  # the packages below take seconds to import; --help should not
+    from seval.config import load  # imported late: the packages take seconds to import, and --help should be fast
     from seval.errors import Interrupted, MissingPrerequisite, SevalError
     from seval.run import Run
     from seval.signals import listening
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             return _print_line(run, run.evaluate(), args.json)
         if args.resume and not run.record() and not (run.folder / "checkpoint.pt").exists():
             raise ValueError(
-                f"nothing to resume: run {run.id} has no checkpoint in {run.folder}; leave --resume out to start it"
+                f"nothing to resume: run {run.id} has no checkpoint in {run.folder}; start it without --resume"
             )
         with listening() as stop:
             for each in run.chain() if args.with_prerequisites else [run]:
@@ -64,35 +64,35 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(error.exit_code, str(error))
     except ValueError as error:
         return _fail(2, str(error))
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # a reader such as `head` has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _fail(2, f"{error}; mend that, and the same command goes on from what is there")
+        return _fail(2, f"{error}; fix that, and the same command resumes the run")
     except KeyboardInterrupt:
-        return _fail(130, "interrupted; the same command goes on from the last checkpoint")
+        return _fail(130, "interrupted; the same command resumes from the last checkpoint")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", metavar="FILE", help="YAML laid over the defaults and its _BASE_ files")
-    parser.add_argument("--eval-only", action="store_true", help="measure the checkpoint once more instead of training")
+    parser.add_argument("--config-file", metavar="FILE", help="YAML file; overrides the defaults and its _BASE_ files")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate the checkpoint; do not train")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the checkpoint, and fail if there is none "
-        "(without it a missing checkpoint means a fresh start)",
+        help="fail if there is no checkpoint to resume from "
+        "(without this option, a run that has none starts from step 0)",
     )
-    parser.add_argument("--with-prerequisites", action="store_true", help="first execute the runs it stands on")
-    parser.add_argument("--dry-run", action="store_true", help="print id, folder, splits and chain, and train nothing")
+    parser.add_argument("--with-prerequisites", action="store_true", help="first do the runs that this run depends on")
+    parser.add_argument("--dry-run", action="store_true", help="print id, folder, splits, prerequisites; do not train")
     parser.add_argument("--list-methods", action="store_true", help="print every method with its policy and source")
-    parser.add_argument("--json", action="store_true", help="print the list, --dry-run or the record as JSON")
-    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="such as SEED 79 GPU_ID 0")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="for example SEED 79 GPU_ID 0")
     args = parser.parse_args(argv)
     flags = {"--eval-only", "--resume", "--with-prerequisites", "--dry-run", "--list-methods", "--json"}
-    for flag in flags & set(args.overrides):  # options are welcome behind the pairs too
+    for flag in flags & set(args.overrides):  # options may also come after the pairs
         args.overrides.remove(flag)
         setattr(args, flag[2:].replace("-", "_"), True)
     if "--config-file" in args.overrides[:-1]:
@@ -116,7 +116,7 @@ def _list_methods(as_json: bool) -> int:
         return 0
     rows = [about | {"policy": "\n".join(about["policy"].values())} for about in methods]
     print(tabulate(rows, headers="keys"))
-    print("\nconfigs/SET/NAME.yaml lays a set's settings over a method. A line a head, the last one evaluated.")
+    print("\nconfigs/SET/NAME.yaml adds a data set's settings to a method. One line per head; the last is evaluated.")
     return 0
 
 
@@ -129,16 +129,16 @@ def _announce_device(run) -> None:
     import torch
 
     if run.cfg.GPU_ID >= 0 and not torch.cuda.is_available():
-        print(f"GPU_ID is {run.cfg.GPU_ID}, but there is no GPU here: running on the CPU", file=sys.stderr)
+        print(f"GPU_ID is {run.cfg.GPU_ID}, but no GPU was found: running on the CPU", file=sys.stderr)
 
 
 def _command(run, keys: list, args: argparse.Namespace) -> str:
-    """The command that executes `run`: a file beside the given one where one fits, else more overrides."""
+    """The command for `run`: with another file of the same folder if it gives this run, else with more overrides."""
     from seval.config import load
     from seval.run import Run
 
     given = args.config_file
-    for file in sorted(Path(given).parent.glob("*.yaml"), reverse=True) if given else ():  # dataset.yaml is no method
+    for file in sorted(Path(given).parent.glob("*.yaml"), reverse=True) if given else ():  # reversed: dataset.yaml late
         try:
             if Run(load(file, args.overrides)).id == run.id:
                 return shlex.join(["python", "main.py", "--config-file", str(file), *args.overrides])
@@ -172,7 +172,7 @@ def _describe(run, as_json: bool) -> int:
         (name, sum(split["class_counts"]), " ".join(map(str, split["class_counts"])), split["sha256"][:12])
         for name, split in about["splits"].items()
     ]
-    print(tabulate(rows, headers=["split", "images", "of each class", "sha256 of its indices"]))
+    print(tabulate(rows, headers=["split", "images", "images per class", "sha256 of the indices"]))
     return 0
 
 
@@ -208,7 +208,7 @@ def _print_record(run, done: dict, as_json: bool) -> int:
         for offset, values in offsets.items()
     ]
     print(f"run {run.id} done: {run.folder / 'record.json'}")
-    print("top-1 on the test set, averaged network; by the offset taken off its logits and the selection rule:")
+    print("top-1 accuracy on the test set of the averaged network, by test-time logit offset and selection rule:")
     print(tabulate(rows, headers=["offset", *rules], disable_numparse=True))
     return 0
 

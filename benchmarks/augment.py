@@ -1,4 +1,4 @@
-"""Images per second of the batched strong view against the usual per-image Pillow pipeline, on one thread.
+"""Compare the batched strong view with the usual per-image Pillow pipeline: images per second on one thread.
 
 Both start from uint8 images and end at a float tensor of the batch. Run as `python benchmarks/augment.py`.
 """
@@ -27,7 +27,7 @@ def affine(image: Image.Image, *matrix: float) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, matrix)
 
 
-# As in the published code: each takes the image, the level over 10, and a random sign.
+# As in the published code: each function takes the image, level / 10, and a random sign.
 PIL_OPS: list[Callable[[Image.Image, float, int], Image.Image]] = [
     lambda image, v, sign: ImageOps.autocontrast(image),
     lambda image, v, sign: ImageEnhance.Brightness(image).enhance(0.9 * v + 0.05),
@@ -66,7 +66,7 @@ def pil_strong(array: np.ndarray, rng: random.Random) -> Tensor:
 
 
 def seconds(view: Callable[[], Tensor], calls: int) -> float:
-    """CPU seconds a call, which on one thread does not count what else runs on the machine."""
+    """CPU seconds per call. On one thread, other processes on the machine do not count."""
     start = time.process_time()
     for _ in range(calls):
         view()
@@ -92,7 +92,7 @@ def main() -> None:
 
     seconds(batched, 5)
     seconds(per_image, 1)
-    # Interleaved, so that a slow spell of the machine hits both; then the ratio of each pair.
+    # Interleaved, so that a slow phase of the machine affects both; then the ratio of each pair.
     pairs = [(seconds(batched, 4), seconds(per_image, 1)) for _ in range(args.pairs)]
     ours, theirs = (statistics.median(times) for times in zip(*pairs, strict=True))
     ratio = statistics.median(slow / fast for fast, slow in pairs)

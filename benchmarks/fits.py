@@ -1,5 +1,5 @@
-"""Time the fit of the offsets pi for 100 classes and 2000 held-out samples: a class loop as in the published code, the
-vectorized Nelder-Mead with the same iterates, and the exact solver. Run as `python benchmarks/fits.py [--full]`."""
+"""Time the fit of the offsets pi for 100 classes and 2000 held-out samples: a class loop as in the published code,
+vectorized Nelder-Mead with the same iterations, and the exact solver. Run as `python benchmarks/fits.py [--full]`."""
 
 import os
 
@@ -24,10 +24,10 @@ LOW, HIGH = 1e-3, 3.0
 Objective = Callable[[np.ndarray], float]
 
 ASSUMPTIONS = """\
-Assumed of the class loop: NumPy in float64; log pi, softmax and class masks computed anew in each evaluation. "rows"
-takes the log-softmax of the rows of one class at a time, "gather" takes it once for all rows and then loops over the
-classes for their masks and means. The published loop may be leaner or heavier than these two, and may run on tensors.
-"no loop" is what remains of either without the loop: one log-softmax, one gather, one weighted sum."""
+Assumptions about the class loop: NumPy in float64; log pi, softmax and class masks are computed in each evaluation.
+"rows" computes the log-softmax for the rows of one class at a time. "gather" computes it once for all rows, then loops
+over the classes for masks and means. The published loop may be faster or slower than these, and may use tensors.
+"no loop" is both without the loop: one log-softmax, one gather, one weighted sum."""
 
 
 def problem(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +93,7 @@ def timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
 
 
 def compare(name: str, slow: Callable, fast: Callable, rounds: int, unit: float, label: str) -> tuple[float, list]:
-    """Run slow and fast in turns. Returns the median of their paired time ratios, and the two results pi."""
+    """Run slow and fast alternately. Returns the median of their paired time ratios, and the two results pi."""
     pairs = [(timed(slow), timed(fast)) for _ in range(rounds)]
     times = np.array([[a[0], b[0]] for a, b in pairs])
     ratio = float(np.median(times[:, 0] / times[:, 1]))
@@ -104,8 +104,8 @@ def compare(name: str, slow: Callable, fast: Callable, rounds: int, unit: float,
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="run a class loop to its end once, which takes minutes")
-    parser.add_argument("--evaluations", type=int, default=300, help="cap of both sides for the class loops")
+    parser.add_argument("--full", action="store_true", help="also run one class loop to its end, which takes minutes")
+    parser.add_argument("--evaluations", type=int, default=300, help="limit for both sides, with class loops")
     parser.add_argument("--rounds", type=int, default=3, help="pairs per comparison")
     args = parser.parse_args()
     logits, labels = problem()

@@ -1,7 +1,7 @@
-"""Prepare a stand-in of Small-ImageNet-127 in a process of its own and print its images per second and peak memory.
+"""Prepare a stand-in for Small-ImageNet-127 in a separate process; print images per second and peak memory.
 
-The stand-in has the official format and real images: those of data/tiny.h5, again and again. Run as
-`python benchmarks/prepare.py [--images 200000] [--side 32] [--form python2]`; it needs room for twice the pixels.
+The stand-in has the official format; its images are those of data/tiny.h5, repeated. Run as
+`python benchmarks/prepare.py [--images 200000] [--side 32] [--form python2]`. Needs disk space for twice the pixels.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ LIMIT = 2.0  # GiB
 
 
 def main() -> int:
-    """0 where the memory stays below the limit."""
+    """Return 0 if the memory stays below the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200_000, help="training images, in ten batches")
     parser.add_argument("--side", type=int, default=32, choices=(32, 64))
-    parser.add_argument("--form", default="python2", help="python2, npz, or the protocol of a pickle of Python 3")
+    parser.add_argument("--form", default="python2", help="python2, npz, or a pickle protocol of Python 3")
     args = parser.parse_args()
     name, raw = ("small_imagenet127", "imagenet") if args.side == 32 else ("small_imagenet127_64", "imagenet64")
     with tempfile.TemporaryDirectory(dir=ROOT / "data") as folder:
-        # In a process of its own too: what this one held before it starts another would count as the other's memory.
+        # Also in a separate process: memory that this process held before it starts the next would count for that.
         writer = multiprocessing.get_context("spawn").Process(
             target=stand_in, args=(Path(folder, raw), args.side, args.images // 10, args.form)
         )
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def stand_in(raw: Path, side: int, count: int, form: str) -> None:
-    """Eleven files of `count` images."""
+    """Write eleven files of `count` images each."""
     sys.path.insert(0, str(ROOT))
     from seval.data.hdf5 import read
     from tests.standins import TINY, write_imagenet

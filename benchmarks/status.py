@@ -1,6 +1,6 @@
-"""Make folders of finished runs, each with a copy of a real record, and print the seconds that a scan of them takes.
+"""Create folders of finished runs, each with a copy of a real record, and print how long a scan of them takes.
 
-Run as `python benchmarks/status.py [--runs 10000]`; it needs 20 kB of disk for each.
+Run as `python benchmarks/status.py [--runs 10000]`. Needs 20 kB of disk space per run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LIMIT = 3.0  # seconds for 10,000
 
 
 def main() -> int:
-    """0 where it is fast enough."""
+    """Return 0 if it is fast enough."""
     sys.path.insert(0, str(ROOT))
     from repro.estimate import Costs
     from repro.sites import Site, find

@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034,SC2154  # what it sets and reads is of the sourcing script
-# Sourced: APPTAINER, or the first there is that works; else false, and $why.
+# Sourced. find_apptainer sets APPTAINER to the first command that works; if none does, it returns false and sets $why.
 find_apptainer() {
   for command in "${APPTAINER:-apptainer}" singularity; do
     program=${command%% *}

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build step: keep the named data sets and no other, prepare those that are not there, check them all.
+# Build step: keep only the named data sets, prepare those that are missing, verify all of them.
 set -eu
 cd /opt/seval
 export SEVAL_DATA=/opt/seval/data

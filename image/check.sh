@@ -1,8 +1,8 @@
 # shellcheck shell=sh disable=SC2034,SC2154  # what it sets and reads is of the sourcing script
-# Sourced by test.sh and sif_test.sh, which define in_image: it runs its arguments as the image's, as an arbitrary user,
-# without network, on a read-only root, with the folder $out as the working folder.
+# Sourced by test.sh and sif_test.sh. They define in_image, which passes its arguments to the image and runs it as an
+# arbitrary user, without network, with a read-only root, in the folder $out.
 SETTINGS="SOLVER.MAX_ITER 120 PERIODS.EVAL 30 PERIODS.CHECKPOINT 60 RUNTIME.THREADS 1 RUNTIME.PROGRESS False"
-step() { # step WHAT COMMAND...: says how long it took, shows the output where it fails
+step() { # step WHAT COMMAND...: runs the command and prints its time, or its output if it fails
   what=$1
   shift
   start=$(date +%s)
@@ -36,7 +36,7 @@ except OSError as error:
 print("user", os.getuid(), getpass.getuser(), "torch", torch.__version__, "GPUs", torch.cuda.device_count())
 PY
 }
-recorded() { # every record names the image and the commit
+recorded() { # check that every record names the image and the commit
   in_image python - <<'PY'
 import json, os, pathlib
 records = [json.loads(path.read_text()) for path in sorted(pathlib.Path("runs").glob("*/record.json"))]

@@ -1,19 +1,19 @@
 #!/bin/sh
-# The launcher with the real image as its worker, on a SLURM that this starts (root; slurm/dev_cluster.sh install): by
-# Podman, if there is an image, and by Apptainer, if there is a SIF. Environment: IMAGE, TAG, APPTAINER, SIF, PYTHON.
+# Start a SLURM and test the launcher with the real image as its worker: with Podman if there is an image, with
+# Apptainer if there is a SIF. As root, after slurm/dev_cluster.sh install. Uses IMAGE, TAG, APPTAINER, SIF, PYTHON.
 set -eu
 cd "$(dirname "$0")/.."
 . image/apptainer.sh
 SIF=${SIF:-seval.sif}
 image=${IMAGE:-seval}:${TAG:-latest}
-try() { # try NAME COMMAND: the command of a worker, which sees the folder {folder}
+try() { # try NAME COMMAND: test with this worker command; {folder} is the folder that the worker must see
   echo "$1: $2"
   SEVAL_WORKER=$2 OMP_NUM_THREADS=1 "${PYTHON:-.venv/bin/python}" -m pytest -m cluster -k real_image --durations=0 tests/test_cluster.py
 }
 eval "$(slurm/dev_cluster.sh fresh)"
 trap 'slurm/dev_cluster.sh stop' EXIT
 if podman image exists "$image" 2>/dev/null; then
-  # the scheduler's variables, and no others: PATH is the image's
+  # pass only the scheduler's variables: PATH must stay the image's
   try podman "podman run --rm --user \$(id -u):\$(id -g) --network none --volume {folder}:{folder} --workdir {folder} --env 'SLURM_*' \
 --env 'SUBMITIT_*' --env 'SEVAL_*' --env 'CUDA_*' --env OMP_NUM_THREADS $image python"
 else

@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034,SC2154  # what it sets and reads is of the sourcing script
-# Sourced: the container engine, ENGINE or the first there is that works, and what the image is called.
+# Sourced. find_engine sets ENGINE to the first container engine that works; revision and version name the image.
 find_engine() {
   for engine in ${ENGINE:-docker podman buildah}; do
     if command -v "$engine" >/dev/null && "$engine" info >/dev/null 2>&1; then

@@ -1,10 +1,10 @@
 #!/bin/sh
-# What the image does with its arguments:
+# How the image interprets its arguments:
 #   --config-file FILE ...    one run: main.py
 #   repro/aggregate.py ...    any script
 #   python ..., sh ...        any other command, such as a worker of a cluster
-# A script of the image is the image's own even in a checkout, for its records name the image; a .yaml is the image's own
-# where there is none below the working folder.
+# A script is always the image's own, even in a checkout, because records name the image. A .yaml file is the image's
+# own if the working folder has no such file.
 home=/opt/seval
 left=$#
 while [ "$left" -gt 0 ]; do
@@ -18,7 +18,7 @@ while [ "$left" -gt 0 ]; do
   left=$((left - 1))
 done
 case ${1-} in
-"$home/repro/aggregate.py") # its own place for tables is in the image, which cannot be written
+"$home/repro/aggregate.py") # its default folder for tables is inside the image, which is read-only
   case " $* " in
   *" --out "* | *" --out="* | *" --help "* | *" -h "*) ;;
   *) set -- "$@" --out paper_tables ;;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Turn the image at hand into a SIF. Environment: ENGINE, IMAGE, APPTAINER (the command), SIF; more arguments go to the build.
+# Turn the current image into a SIF. Environment: ENGINE, IMAGE, APPTAINER (command), SIF. Arguments go to the build.
 set -eu
 cd "$(dirname "$0")/.."
 . image/engine.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Use the SIF as a stranger's cluster would. Environment: APPTAINER, SIF. Skips, and says why, where there is no Apptainer.
+# Use the SIF as on an unknown cluster. Environment: APPTAINER, SIF. Without Apptainer it is skipped, with the reason.
 set -eu
 cd "$(dirname "$0")/.."
 . image/apptainer.sh
@@ -13,7 +13,7 @@ trap 'rm -rf "$out"' EXIT
 chmod 777 "$out"
 mkdir "$out/tmp"
 chmod 1777 "$out/tmp"
-# Root may choose the user; anybody else is an arbitrary one.
+# Root can choose the user; anybody else already is an arbitrary user.
 if [ "$(id -u)" = 0 ]; then user="--security uid:12345 --security gid:12345"; else user=; fi
 in_image() {
   case $1 in

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Use the image as a stranger's cluster would: arbitrary user, no capabilities, read-only root, no network.
-# Environment: ENGINE (docker or podman), IMAGE; more arguments go to every `run`.
+# Use the image as on an unknown cluster: arbitrary user, no capabilities, read-only root, no network.
+# Environment: ENGINE (docker or podman), IMAGE. Arguments are passed to every `run`.
 set -eu
 cd "$(dirname "$0")/.."
 . image/engine.sh

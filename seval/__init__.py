@@ -14,7 +14,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """The public names, imported when they are first used: PyTorch takes seconds, and not every command needs it."""
+    """Import a public name when it is first used: PyTorch takes seconds to import, and not every command needs it."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

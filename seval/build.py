@@ -1,4 +1,4 @@
-"""All that the steps of a run read and change, and how a configuration becomes it."""
+"""Builds a run from its configuration: data, network, optimizer, algorithm, heads and loader."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from seval.policy.language import build_policy
 
 
 class Training(NamedTuple):
-    """All that a run's steps read and change."""
+    """Everything that the training steps of a run read and change."""
 
     cfg: Node
-    data: dict[str, Images]  # evaluation views of labeled, unlabeled, held_out, valid, test
-    class_counts: Tensor  # (C,) labeled
+    data: dict[str, Images]  # labeled, unlabeled, held_out, valid, test; evaluation views
+    class_counts: Tensor  # (C,) labeled images of each class
     mean: Tensor
     std: Tensor
     net: Network
@@ -57,7 +57,7 @@ class Training(NamedTuple):
         }
 
     def load_networks(self, state: dict) -> None:
-        """What predictions need; unlike the rest it can be loaded on another device."""
+        """Load what predictions need. Unlike the rest of the state, this may come from another device."""
         self.net.load_state_dict(state["net"])
         self.ema.network.load_state_dict(state["ema"])
         self.algorithm.load_state_dict(state["algorithm"])
@@ -81,11 +81,11 @@ def build(
     device: torch.device,
     start: dict[str, Tensor] | None = None,
 ) -> Training:
-    """Everything of a run, before its first step.
+    """Everything that a run needs, before its first step.
 
-    Weights are drawn from the stream "weights" of the seed, what algorithms and rules draw later from "training".
-    `artifacts` are the arrays that each head of the prerequisite left, `start` its averaged network, for a frozen
-    backbone.
+    Weights are drawn from the seed's stream "weights"; algorithms and rules draw from its stream "training".
+    `artifacts` are the arrays that each head of the prerequisite saved. `start` is the state of the prerequisite's
+    averaged network, from which a frozen backbone is taken.
     """
     geometry = Geometry.of(cfg.DATASET)
     stored = place(cfg, geometry, image_set, splits, device)
@@ -118,7 +118,7 @@ def build(
 
 
 def build_head(cfg: Node, name: str, facts: Facts, artifacts: dict[str, np.ndarray], labels: Tensor) -> Head:
-    """The head of that name; its loss balances the `labels` (N,) drawn in training, its policy those of `facts`."""
+    """Build a head. Its loss uses the class counts of `labels` (N,); its policy uses those of `facts`."""
     node, drawn = cfg.HEADS[name.upper()], torch.bincount(labels, minlength=facts.num_classes).float()
     policy = build_policy(node.POLICY, facts._replace(artifacts=artifacts)).to(labels.device)
     return Head(name, LABELED_LOSSES.build(node.LABELED_LOSS, drawn), policy)
@@ -127,7 +127,7 @@ def build_head(cfg: Node, name: str, facts: Facts, artifacts: dict[str, np.ndarr
 def build_loader(
     cfg: Node, geometry: Geometry, images: Mapping[str, Images], views: tuple[str, ...], mean: Tensor, std: Tensor
 ) -> Loader:
-    """Batches as the configuration wants them, of the splits `labeled` and `unlabeled` of `images`."""
+    """The loader of training batches, as configured."""
     return Loader(
         labeled=images["labeled"],
         unlabeled=images["unlabeled"],
@@ -143,17 +143,17 @@ def build_loader(
 
 
 def check_penalties(algorithm: str, policies: Iterable[Policy]) -> None:
-    """Raise `ConfigError` where a rule adds a loss on the student's view and the algorithm has none."""
+    """Raise `ConfigError` if a rule adds a loss on the student's view but the algorithm has no such view."""
     for rule in (rule for policy in policies for rule in policy if rule.penalizes):
         if not ALGORITHMS.known[algorithm].has_student:
             raise ConfigError(
-                f"{type(rule).__name__} adds a loss on the view that is trained on, but {algorithm} trains on none as "
-                "it is; give it weight 0 (daso: alignment=0.0, freematch: fairness=0.0)"
+                f"{type(rule).__name__} adds a loss on an unmixed view that is trained on, but {algorithm} trains on "
+                "no such view; set the weight of that loss to 0 (daso: alignment=0.0, freematch: fairness=0.0)"
             )
 
 
 def with_selected(labeled: Images, unlabeled: Images, artifacts: dict[str, np.ndarray]) -> Images:
-    """The labeled images and, after them, the unlabeled ones that the prerequisite selected, with its pseudo-labels."""
+    """The labeled images, followed by the unlabeled images and pseudo-labels that the prerequisite selected."""
     if "selected" not in artifacts:
         return labeled
     selected, labels = (torch.from_numpy(artifacts[key]) for key in ("selected", "selected_labels"))
@@ -163,7 +163,7 @@ def with_selected(labeled: Images, unlabeled: Images, artifacts: dict[str, np.nd
 def place(
     cfg: Node, geometry: Geometry, image_set: ImageSet, splits: Splits, device: torch.device
 ) -> dict[str, Images]:
-    """The images of every split as they are stored: pixels on the device, encoded images to be decoded on the way."""
+    """Stored images and labels of every split, on the device. Encoded images are streamed to it instead."""
     decoder = Decoder(size=cfg.DATASET.DECODED_SIZE, workers=cfg.RUNTIME.WORKERS)
 
     def images(part: Part, index: np.ndarray) -> Images:
@@ -180,7 +180,7 @@ def place(
 
 
 def _chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:
-    """Indices of the test images used: all, or the first ones of each class, equally many."""
+    """Indices of the test images used: all, or the first N of each class."""
     counts = np.bincount(labels)
     most = cfg.DATASET.NUM_TEST or counts.max()
     if node_of(cfg.DATASET.NAME) == "IMAGENET" and cfg.DATASET.IMAGENET.TEST == "balanced":
@@ -191,7 +191,7 @@ def _chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:
 
 
 def build_optimizer(cfg: Node, net: torch.nn.Module) -> torch.optim.Optimizer:
-    """One group: weight decay also acts on BatchNorm and biases, as published."""
+    """The optimizer, with one parameter group: weight decay also acts on BatchNorm and biases, as published."""
     solver, parameters = cfg.SOLVER, [p for p in net.parameters() if p.requires_grad]
     if solver.OPTIM_NAME == "adam":
         return torch.optim.Adam(parameters, solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
@@ -205,9 +205,9 @@ def build_optimizer(cfg: Node, net: torch.nn.Module) -> torch.optim.Optimizer:
 
 
 def build_network(cfg: Node, num_classes: int, in_channels: int) -> Network:
-    """The configured network; its weights are drawn from PyTorch's global generator.
+    """The configured network. Its weights are drawn from PyTorch's global generator.
 
-    Raises `ConfigError` where pretrained weights are asked for and cannot be had.
+    Raises `ConfigError` if pretrained weights are configured but cannot be loaded.
     """
     heads = {name.lower(): head.CLASSIFIER for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
     return Network(

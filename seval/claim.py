@@ -1,8 +1,8 @@
-"""Who holds a folder alone, on any file system that several hosts share, without a lock server.
+"""Exclusive use of a folder, on any file system that several hosts share, without a lock server.
 
-A claim is a file NAME.N, and the one with the largest N counts. It is taken over by the exclusive creation of NAME.N+1,
-so of several takers one wins, and none touches a claim that may be alive. The largest is never deleted, not even on
-release: else N would fall, and a taker who slept meanwhile could win beside one who began again from 1.
+A claim is a file NAME.N; only the file with the largest N counts. A process takes a dead claim over by creating
+NAME.N+1 exclusively: if several try, one wins, and no live claim is touched. The file with the largest N is never
+deleted, not even on release. Otherwise N would start from 1 again, and a process that slept could win a second time.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from uuid import uuid4
 
 from seval.errors import RunBusy
 
-BEAT, STALE, POLL = 15.0, 120.0, 1.0  # seconds: between signs of life; without one until dead; between looks at a claim
-KERNEL = ("host", "boot", "namespace", "uid")  # where these agree, process numbers mean the same, and are shown
+BEAT, STALE, POLL = 15.0, 120.0, 1.0  # seconds: between heartbeats; of silence before a claim is dead; between retries
+KERNEL = ("host", "boot", "namespace", "uid")  # if these agree, both see the same process numbers
 JOB = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID")
 SAID = (*JOB, "SLURM_RESTART_COUNT", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "USER")
 
 
 class Claim:
-    """A claim that this process has won."""
+    """A claim that this process holds or held."""
 
     def __init__(self, folder: Path, name: str, number: int) -> None:
         self.folder, self.name, self.number = folder, name, number
         self.path, self.released = folder / f"{name}.{number}", threading.Event()
 
     def lost(self) -> bool:
-        """Whether another process took over, as from one that was suspended. If not, this is a sign of life."""
+        """Whether another process took the claim over, for example while this one was suspended. Also a heartbeat."""
         try:
-            os.utime(self.path)  # asks the server, which also dates it; a listing may be told from memory
+            os.utime(self.path)  # asks the server, which sets the time; a directory listing may come from a cache
         except FileNotFoundError:
             return True
         return _numbers(self.folder, self.name)[-1:] != [self.number]
 
     def check(self) -> None:
-        """To be called before each write. Raises `RunBusy` where the claim is lost."""
+        """Call this before each write. Raises `RunBusy` if the claim is lost."""
         if self.lost():
             raise RunBusy(f"{self.folder} was taken over by {_words(holder(self.folder, self.name))}")
 
     def beat(self) -> None:
-        """Until it is released or lost."""
+        """Send heartbeats until the claim is released or lost."""
         while not self.released.wait(BEAT):
-            with suppress(OSError):  # a server may be away for a while
+            with suppress(OSError):  # the server may be unreachable for a while
                 if self.lost():
                     return
 
     def release(self) -> None:
-        """Written in place, which works on a full disk, and does nothing where a successor has deleted the file."""
+        """Give the claim up. Writes in place, which works on a full disk; no effect if a successor deleted the file."""
         self.released.set()
         with suppress(OSError), self.path.open("r+b") as file:
             file.write(b'{"released": true}')
@@ -63,9 +63,9 @@ class Claim:
 
 @contextmanager
 def claim(folder: Path, name: str = "claim", wait: float = 0.0) -> Iterator[Claim]:
-    """Hold a folder alone, and free of what a kill left half-written there (.FILE.PROCESS).
+    """Hold a folder exclusively, and delete the half-written files (.FILE.PROCESS) that killed processes left there.
 
-    Raises `RunBusy` where another process holds it, and after `wait` seconds still does.
+    Raises `RunBusy` if another process holds the folder and still does after `wait` seconds.
     """
     deadline = time.monotonic() + wait
     while True:
@@ -87,8 +87,8 @@ def claim(folder: Path, name: str = "claim", wait: float = 0.0) -> Iterator[Clai
 
 
 def holder(folder: Path, name: str = "claim") -> dict | None:
-    """What the claim says of a holder that lives; None where there is none."""
-    with suppress(FileNotFoundError):  # no folder, or taken over at this very moment
+    """What the claim says about its live holder; None if no live process holds the folder."""
+    with suppress(FileNotFoundError):  # no folder, or just being taken over
         if numbers := _numbers(folder, name):
             return _alive(folder / f"{name}.{numbers[-1]}")
     return None
@@ -106,12 +106,12 @@ def _take(folder: Path, name: str) -> Claim:
         try:
             os.link(aside, held.path)
         except FileExistsError:
-            if aside.stat().st_nlink < 2:  # it is ours, though, where NFS repeats a request whose answer was lost
+            if aside.stat().st_nlink < 2:  # with 2 links it is ours: NFS repeats a request if the answer is lost
                 raise
-        except OSError:  # no links here: until the next line is done, the claim is alive by its age
+        except OSError:  # no hard links here: while the file is still empty, its age shows that the claim is alive
             with held.path.open("x") as file:
                 file.write(content)
-        held.check()  # a number may have been used before, and deleted by a successor
+        held.check()  # the number may have been used before, and its file deleted by a successor
         for number in before:
             (folder / f"{name}.{number}").unlink(missing_ok=True)
         return held
@@ -129,11 +129,11 @@ def _numbers(folder: Path, name: str) -> list[int]:
 
 
 def _alive(path: Path) -> dict | None:
-    """What a claim says, unless it was released or its holder is dead."""
+    """What a claim says about its holder; None if it was released or its holder is dead."""
     with path.open("rb") as file:  # opening asks the server
         beat, text = os.fstat(file.fileno()).st_mtime, file.read()
     said, me = {}, _self()
-    with suppress(ValueError):  # being written
+    with suppress(ValueError):  # half-written
         said = json.loads(text)
     if said.get("released"):
         return None
@@ -141,23 +141,23 @@ def _alive(path: Path) -> dict | None:
         return said if _started(said["pid"]) == said["started"] else None
     if "SLURM_JOB_ID" in me and all(said.get(key) == me.get(key) for key in JOB):
         restarts, mine = (int(each.get("SLURM_RESTART_COUNT", 0)) for each in (said, me))
-        if restarts < mine:  # SLURM ends a job before it starts it once more
+        if restarts < mine:  # SLURM ends a job before it restarts it
             return None
     return said if _clock(path.parent) - beat <= STALE else None
 
 
 def _clock(folder: Path) -> float:
-    """The time by the clock that signs of life are dated with, which need not agree with that of this host."""
+    """The time on the file server, whose clock dates the heartbeats. It may differ from the clock of this host."""
     try:
         with tempfile.TemporaryFile(dir=folder, prefix=".clock.") as file:
             os.utime(file.fileno())
             return os.fstat(file.fileno()).st_mtime
-    except OSError:  # a reader who may not write
+    except OSError:  # no permission to write here
         return time.time()
 
 
 def _self() -> dict:
-    """What this process is known by."""
+    """What identifies this process."""
     pid, boot = os.getpid(), Path("/proc/sys/kernel/random/boot_id")
     return {
         "host": platform.node(),
@@ -171,7 +171,7 @@ def _self() -> dict:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in ticks since the kernel did; None for one that is dead."""
+    """When a process started, in clock ticks since the kernel started; None if it is dead."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

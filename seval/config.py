@@ -1,4 +1,4 @@
-"""How YAML files and `KEY VALUE` overrides are merged over the defaults, checked, and told apart."""
+"""Merges YAML files and `KEY VALUE` overrides into the defaults, checks them, and says what differs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seval.losses import LABELED_LOSSES
 from seval.models.network import CLASSIFIERS
 from seval.policy.language import canonical
 
-_parsed = lru_cache(512)(yaml.safe_load)  # by text: a table reads few files, each hundreds of times
+_parsed = lru_cache(512)(yaml.safe_load)  # keyed by text: a table reads few files, each hundreds of times
 
 
 def defaults() -> Node:
@@ -39,7 +39,7 @@ def load(files: str | Path | Sequence[str | Path] = (), overrides: Sequence[obje
 
 
 def with_overrides(cfg: Node, overrides: Sequence[object]) -> Node:
-    """A frozen copy of `cfg` with `KEY VALUE` pairs laid over it."""
+    """A frozen copy of `cfg`, changed by `KEY VALUE` pairs."""
     if len(overrides) % 2:
         raise ConfigError(
             f"overrides are KEY VALUE pairs, but {len(overrides)} words were given: {' '.join(map(str, overrides))}"
@@ -66,7 +66,7 @@ _STANDARD = flatten(DEFAULTS)
 
 
 def settings(cfg: Node) -> dict[str, object]:
-    """Every key that can change the result: all but NOT_IDENTITY and the long tails of other data sets."""
+    """Every key that can change the result: all but NOT_IDENTITY and the nodes of other data sets."""
     datasets = [f"DATASET.{key}." for key, value in cfg.DATASET.items() if isinstance(value, Node)]
     foreign = tuple(prefix for prefix in datasets if prefix != f"DATASET.{node_of(cfg.DATASET.NAME)}.")
     return {
@@ -77,12 +77,12 @@ def settings(cfg: Node) -> dict[str, object]:
 
 
 def delta(cfg: Node) -> dict[str, object]:
-    """What of the settings differs from the defaults: the input of a run's identity."""
+    """The settings that differ from the defaults. A run's identity is computed from them."""
     return {key: value for key, value in settings(cfg).items() if value != _STANDARD[key]}
 
 
 def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object, str]]:
-    """The (key, value, file) triples of a YAML file, those of its `_BASE_` files first."""
+    """The (key, value, file) triples of a YAML file, after those of its `_BASE_` files."""
     if file.resolve() in seen:
         raise ConfigError(f"{file} includes itself through _BASE_: {' -> '.join(map(str, seen))}")
     try:
@@ -94,8 +94,8 @@ def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"cannot read {file}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{file} must hold keys and values, but holds {type(content).__name__}")
-    content = dict(content)  # what was parsed is kept for the next reader
+        raise ConfigError(f"{file} must contain keys and values, but is a {type(content).__name__}")
+    content = dict(content)  # a copy: the parsed original is cached
     bases = content.pop("_BASE_", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -116,7 +116,7 @@ def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object
 def _set(cfg: Node, key: str, value: object, where: str) -> None:
     if key not in _STANDARD:
         if inside := [known for known in _STANDARD if known.startswith(f"{key}.")]:
-            raise ConfigError(f"{key} in {where} is a group of keys, but is {value!r}; set one of {', '.join(inside)}")
+            raise ConfigError(f"{key} in {where} is a group of keys, not one key; set one of {', '.join(inside)}")
         near = difflib.get_close_matches(key.upper(), _STANDARD, n=1, cutoff=0.0)[0]
         raise ConfigError(f"unknown key {key!r} in {where}; did you mean {near!r}?")
     node = cfg
@@ -127,7 +127,7 @@ def _set(cfg: Node, key: str, value: object, where: str) -> None:
 
 
 def _coerce(key: str, value: object, default: object, where: str) -> object:
-    """The value in its default's type: text from a command line is read as a literal, an int may stand for a float."""
+    """Convert a value to the type of its default. Text is read as a Python literal; an int is accepted for a float."""
     if isinstance(value, str) and not isinstance(default, str):
         try:
             value = literal_eval(value)
@@ -149,9 +149,9 @@ def _coerce(key: str, value: object, default: object, where: str) -> object:
 
 
 def _canonicalize(cfg: Node) -> None:
-    """Give settings that mean the same one spelling, so that equal runs have equal identities."""
+    """Give settings that mean the same the same spelling, so that equal runs have equal identities."""
     if cfg.CURRICULUM:
-        cfg.PREREQUISITE = []  # it replaces what a prerequisite would have learned
+        cfg.PREREQUISITE = []  # the curriculum replaces what a prerequisite would have learned
     where = "ALGORITHM.NAME"
     try:
         algorithm = ALGORITHMS.read(cfg.ALGORITHM.NAME)
@@ -171,13 +171,13 @@ def _check_heads(cfg: Node, algorithm: str, needed: int) -> None:
     heads = [name for name, head in cfg.HEADS.items() if head.LABELED_LOSS]
     if needed and len(heads) != needed:
         raise ConfigError(
-            f"{algorithm} needs {needed} heads, but {len(heads)} have a LABELED_LOSS ({', '.join(heads)}); "
-            f"set that of {', '.join(f'HEADS.{name}' for name in cfg.HEADS)}"
+            f"{algorithm} needs {needed} heads with a LABELED_LOSS, but there are {len(heads)} ({', '.join(heads)}); "
+            f"set {', '.join(f'HEADS.{name}.LABELED_LOSS' for name in cfg.HEADS)}"
         )
 
 
 def _check(cfg: Node) -> None:
-    """Each key by itself, then what concerns several."""
+    """Check each key by itself, then conditions between keys."""
     flat = flatten(cfg)
     for key, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -190,13 +190,13 @@ def _check(cfg: Node) -> None:
             f"which is {cfg.PERIODS.EVAL}"
         )
     if len(cfg.PREREQUISITE) % 2 or not all(key in flat for key in cfg.PREREQUISITE[::2]):
-        raise ConfigError(f"PREREQUISITE is {cfg.PREREQUISITE}, but must be pairs of a key and its value")
+        raise ConfigError(f"PREREQUISITE is {cfg.PREREQUISITE}, but must be a list of KEY, VALUE pairs")
     if not any(head.LABELED_LOSS for head in cfg.HEADS.values()):
         raise ConfigError("no head has a LABELED_LOSS, so there is nothing to train; set HEADS.LINEAR.LABELED_LOSS")
     if cfg.MODEL.FROZEN and not cfg.PREREQUISITE:
         raise ConfigError(
-            "MODEL.FROZEN is True, but there is no run that the backbone could come from; set PREREQUISITE to what "
-            "differs there, such as [MODEL.FROZEN, False]"
+            "MODEL.FROZEN is True, but there is no run to take the backbone from; set PREREQUISITE to the keys that "
+            "differ in that run, such as [MODEL.FROZEN, False]"
         )
     if cfg.MODEL.PRETRAINED and cfg.MODEL.NAME != "resnet50":
         raise ConfigError(f"MODEL.PRETRAINED is True, but there are weights of resnet50 only, not of {cfg.MODEL.NAME}")

@@ -1,4 +1,4 @@
-"""Every error that a user of this package can meet, with the exit code of a command that meets it.
+"""Every error that a user of this package can meet, with the exit code of the command that stops on it.
 
 Each message says, in one line, what was given, what was expected and what to do.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class SevalError(Exception):
-    """The base of all of them."""
+    """The base class of all errors here."""
 
     exit_code = 2  # bad input, or a file that cannot be used
 
@@ -23,7 +23,7 @@ class RecipeError(SevalError, ValueError):
 
 
 class PolicyError(RecipeError):
-    """A policy, or a rule of it, that cannot be read or built."""
+    """A policy, or a rule in a policy, that cannot be read or built."""
 
 
 class DataError(SevalError, ValueError):
@@ -31,7 +31,7 @@ class DataError(SevalError, ValueError):
 
 
 class RecordError(SevalError, ValueError):
-    """A file of a run that cannot be used."""
+    """A file of a run that is damaged or belongs to something else."""
 
 
 class MissingPrerequisite(SevalError, ValueError):
@@ -43,19 +43,19 @@ class MissingPrerequisite(SevalError, ValueError):
 
 
 class TrainingError(SevalError, RuntimeError):
-    """Training cannot continue, as where a loss is not finite. The last checkpoint is kept."""
+    """Training cannot continue, for example because a loss is not finite. The last checkpoint is kept."""
 
     exit_code = 3
 
 
 class RunBusy(SevalError, RuntimeError):
-    """Another living process holds the folder."""
+    """Another live process holds the folder."""
 
     exit_code = 4
 
 
 class Interrupted(SevalError, RuntimeError):
-    """Training was asked to stop. A checkpoint knows the `step`s that are done; this session began at step `begun`."""
+    """Training was asked to stop and has saved a checkpoint after `step` steps; this session began at step `begun`."""
 
     exit_code = 75  # EX_TEMPFAIL; 130 after Ctrl-C
 
@@ -65,5 +65,5 @@ class Interrupted(SevalError, RuntimeError):
 
 
 def one_line(error: Exception) -> str:
-    """What an error of another library says, for a line of ours."""
+    """The message of an error from another library in one line, to be part of a message of ours."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""One evaluation: predict, refresh what learns, measure; and what a run reports under every protocol."""
+"""One evaluation (predict, refresh the rules, measure), and the numbers that a run reports under every protocol."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from seval.errors import TrainingError
 from seval.models.network import Network
 from seval.policy.base import HeldOut, PseudoLabels
 
-LAST = 20  # evaluations that the median and mean protocols look at
-KEPT = "the last checkpoint, if there is one, is kept: lower SOLVER.BASE_LR or look at the data"
+LAST = 20  # evaluations that the median20 and mean20 protocols use
+KEPT = "the last checkpoint, if there is one, is kept; lower SOLVER.BASE_LR or check the data"
 
 
 def evaluate(training: Training, step: int, refresh: bool = True) -> dict:
-    """What is known after `step` steps: refresh policies and algorithm, then measure both networks.
+    """Evaluate after `step` steps: refresh the policies and the algorithm, then measure both networks.
 
-    Raises `TrainingError` where a network predicts what is not finite.
+    Raises `TrainingError` if a prediction is not finite.
     """
     predictions, cfg = Predictions(training), training.cfg
     for network in predictions.networks:
         if not all(logits.isfinite().all() for logits in predictions.of(network, "test").values()):
-            raise TrainingError(f"the {network} network predicts what is not finite after {step} steps; {KEPT}")
+            raise TrainingError(f"predictions of the {network} network are not finite after {step} steps; {KEPT}")
     progress = step / cfg.SOLVER.MAX_ITER
     line: dict = {"step": step, "progress": progress, "policy": {}, "algorithm": {}}
     if refresh:
@@ -60,7 +60,7 @@ def due(step: int, period: int, cfg: Node) -> bool:
 
 
 class Predictions:
-    """The logits of the averaged (`ema`) and the trained (`raw`) network, once for each split that is asked for."""
+    """Logits of the averaged (`ema`) and the trained (`raw`) network, computed at most once per split, when needed."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -68,7 +68,7 @@ class Predictions:
         self._known: dict[tuple[str, str], dict[str, Tensor]] = {}
 
     def of(self, network: str, split: str) -> dict[str, Tensor]:
-        """By head, (N, C)."""
+        """The logits (N, C) by head."""
         if (network, split) not in self._known:
             it, images = self.training, self.training.data[split]
             self._known[network, split] = predict(
@@ -79,7 +79,7 @@ class Predictions:
 
 @torch.no_grad()
 def predict(net: Network, images: Images, mean: Tensor, std: Tensor, batch: int) -> dict[str, Tensor]:
-    """(N, c, H, W) uint8, the evaluation views -> by head, (N, C) float32 logits, in evaluation mode."""
+    """Evaluation views (N, c, H, W) uint8 -> logits (N, C) float32 by head, computed in evaluation mode."""
     training, logits = net.training, {head: [] for head in net.classifiers}
     net.eval()
     for part in images.in_order(batch):
@@ -110,7 +110,7 @@ def _quality(training: Training, head: Head, predictions: Predictions) -> dict[s
 def measure(
     logits: Tensor, labels: Tensor, offsets: Mapping[str, Tensor], class_counts: Tensor
 ) -> dict[str, dict[str, object]]:
-    """For each log offset (C,) subtracted from the logits (N, C): the summary, per-class recall and precision."""
+    """By offset name: metrics of the logits (N, C) minus the log offset (C,), with per-class recall and precision."""
     measured = {}
     for name, offset in offsets.items():
         matrix = metrics.confusion((logits - offset).argmax(1), labels, logits.shape[1])
@@ -122,10 +122,10 @@ def measure(
 
 
 def protocols(history: Sequence[dict]) -> dict:
-    """Every number of a run under every protocol: results[split][network][offset][metric][protocol].
+    """Every result of a run under every protocol: results[split][network][offset][metric][protocol].
 
-    last; median20 and mean20 of the last 20 evaluations; best_on_valid: where the balanced validation split (same
-    network and offset) is best; best_on_test: the maximum, which selects on the test set and is named for it.
+    The protocols are: last evaluation; median20 and mean20 of the last 20 evaluations; best_on_valid, the evaluation
+    with the best top-1 on the balanced validation split; best_on_test, the maximum, which selects on the test set.
     """
     results: dict = {}
     for split in ("test", "valid"):
@@ -153,6 +153,6 @@ def _summarize(values: list[float | None], chosen: int | None) -> dict[str, floa
 
 
 def _best(values: list[float | None]) -> int | None:
-    """Where the first largest value stands; None where nothing was measured."""
+    """The index of the first largest value; None if nothing was measured."""
     known = {i: value for i, value in enumerate(values) if value is not None}
     return max(known, key=known.__getitem__) if known else None

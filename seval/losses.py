@@ -1,4 +1,4 @@
-"""Losses of logits, as pure functions, and the labeled losses a head can name."""
+"""Losses as pure functions of logits, and the labeled losses that a head can name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seval.recipes import Kind
 
-#: Of logits (B, C), labels (B,) or, of mixed images, probabilities (B, C), and progress in [0, 1].
+#: Takes logits (B, C), labels (B,) (for mixed images: probabilities (B, C)) and progress in [0, 1].
 LabeledLoss = Callable[[Tensor, Tensor, float], Tensor]
 
 
@@ -25,12 +25,12 @@ def squared_error(logits: Tensor, probs: Tensor) -> Tensor:
 
 
 def as_probs(labels: Tensor, num_classes: int) -> Tensor:
-    """(B, C) float: probabilities as they are, labels (B,) as one-hot rows."""
+    """(B, C) float: probabilities are returned unchanged, labels (B,) as one-hot rows."""
     return labels if labels.is_floating_point() else F.one_hot(labels, num_classes).float()
 
 
 def ramp(progress: float, length: float) -> float:
-    """From 0 at the start linearly to 1 after the share `length` of training; 1 throughout where that is 0."""
+    """Rises linearly from 0 to 1 over the first share `length` of training, then stays 1; always 1 if `length` is 0."""
     return min(progress / length, 1.0) if length else 1.0
 
 
@@ -46,16 +46,16 @@ def logit_adjusted(class_counts: Tensor, tau: float = 1.0) -> LabeledLoss:
 
 
 def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
-    """(C,) weights (1 - beta) / (1 - beta^n), of mean 1 (class-balanced loss, Cui et al., arXiv 1901.05555).
+    """(C,) weights (1 - beta) / (1 - beta^n), scaled to mean 1 (class-balanced loss, Cui et al., arXiv 1901.05555).
 
-    beta = 0 weighs all classes alike; an absent class weighs as one with a single image.
+    beta = 0 gives all classes the same weight. A class without images gets the weight of a class with one image.
     """
     weights = (1 - beta) / (1 - beta ** class_counts.double().clamp_min(1))
     return (weights / weights.mean()).float()
 
 
 def class_balanced(class_counts: Tensor, beta: float = 0.999) -> LabeledLoss:
-    """Mean of the cross-entropies, each weighted by its class's inverse effective number (Cui et al., 1901.05555)."""
+    """Mean cross-entropy, weighted by the inverse effective number of each class (Cui et al., arXiv 1901.05555)."""
     weights = effective_number_weights(class_counts, beta)
     return lambda logits, labels, progress: F.cross_entropy(logits, labels, weights, reduction="sum") / len(labels)
 
@@ -65,9 +65,9 @@ def ldam(
 ) -> LabeledLoss:
     """Label-distribution-aware margins, with deferred re-weighting (LDAM-DRW, Cao et al., arXiv 1906.07413).
 
-    `scale` is that of the head's cosine classifier; a class's margin, in cosine, falls as n^(-1/4) from `margin` for
-    the rarest. From the share `start` of training on, classes weigh by their effective numbers, and the loss is divided
-    by the weights of the batch, as there.
+    `scale` must be the scale of the head's cosine classifier. The margin of a class, in units of the cosine, is
+    proportional to n^(-1/4); the rarest class has `margin`. After the share `start` of training, classes are weighted
+    by inverse effective number. The loss is divided by the sum of the weights in the batch, as published.
     """
     margins = class_counts.clamp_min(1) ** -0.25
     margins = scale * margin * margins / margins.max()
@@ -82,7 +82,7 @@ def ldam(
 
 
 def bernoulli_balanced(class_counts: Tensor) -> LabeledLoss:
-    """Cross-entropy of a balanced random part of the batch, over the whole batch (ABC, Lee et al., arXiv 2110.10368).
+    """Cross-entropy of a balanced random part of the batch, over the batch size (ABC, Lee et al., arXiv 2110.10368).
 
     A label of class c takes part with probability min(n) / n_c, drawn anew at every step.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Classes with more than 100, 20 to 100 and fewer than 20 labeled images (Liu et al., arXiv 1904.05160).
+#: Many-, medium- and few-shot classes: over 100, 20 to 100, under 20 labeled images (Liu et al., arXiv 1904.05160).
 SHOTS = {"many": (101, float("inf")), "medium": (20, 100), "few": (0, 19)}
 
 
@@ -17,20 +17,20 @@ def confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 def recall(matrix: Tensor) -> Tensor:
-    """(C,) share of each true class that is found; nan for a class without images."""
+    """(C,) share of each true class that is predicted correctly; nan for a class without images."""
     return matrix.diagonal() / matrix.sum(1)
 
 
 def precision(matrix: Tensor) -> Tensor:
-    """(C,) share of each predicted class that is right; nan for a class never predicted."""
+    """(C,) share of the predictions of each class that are correct; nan for a class that is never predicted."""
     return matrix.diagonal() / matrix.sum(0)
 
 
 def summary(matrix: Tensor, class_counts: Tensor) -> dict[str, float | None]:
     """Top-1, balanced accuracy (mean recall), geometric mean of recalls, mean recall of many/medium/few-shot classes.
 
-    `class_counts` (C,) are the labeled training images. Classes without test images are left out; None where a group
-    is empty. A class that is never found makes the geometric mean 0.
+    `class_counts` (C,) are the labeled training images. Classes without test images are left out; an empty group gives
+    None. A class with recall 0 makes the geometric mean 0.
     """
     recalls = recall(matrix)
     present = recalls.isfinite()
@@ -48,12 +48,12 @@ def summary(matrix: Tensor, class_counts: Tensor) -> dict[str, float | None]:
 def pseudo_label_quality(
     plain: Tensor, refined: Tensor, kept: Tensor, labels: Tensor, class_counts: Tensor
 ) -> dict[str, object]:
-    """How good the pseudo-labels of the unlabeled images are, where their labels are known (SEVAL, section 5).
+    """Quality of the pseudo-labels of those unlabeled images whose true labels are known (SEVAL, section 5).
 
-    plain, refined: (N, C) predictions before and after the policy; kept: (N,) bool; labels (N,), below 0 unknown;
-    class_counts (C,) labeled ones, for the class weights omega = 1 / frequency.
-    precision, recall: (C,) of the kept pseudo-labels; gain: change of accuracy plus change of balanced accuracy by
-    refinement; correctness: (C_w / sum omega)(C_w / sum of kept omega), with C_w the weight of the kept and correct.
+    plain, refined: (N, C) predictions before and after the policy; kept: (N,) bool; labels: (N,), below 0 is unknown;
+    class_counts: (C,) labeled images, for the class weights omega = 1 / frequency.
+    precision, recall: (C,) of the kept pseudo-labels. gain: change of accuracy plus change of balanced accuracy by the
+    refinement. correctness: (C_w / sum omega)(C_w / sum of kept omega); C_w sums omega over kept, correct images.
     The published code records these with pi in place of log pi.
     """
     known = labels >= 0
@@ -81,7 +81,7 @@ def pseudo_label_quality(
 
 
 def numbers(values: Tensor) -> list[float | None]:
-    """A list for JSON: None in place of what is not finite."""
+    """A list for JSON; values that are not finite become None."""
     return [_number(value) for value in values]
 
 

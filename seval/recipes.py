@@ -1,4 +1,4 @@
-"""Recipes: texts such as `threshold(0.95)` or `mixmatch(alpha=0.5)`, by which a configuration says what to build."""
+"""Recipes: strings such as `threshold(0.95)` or `mixmatch(alpha=0.5)` that say in a configuration what to build."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seval.errors import RecipeError
 
 
 class Recipe(NamedTuple):
-    """A name and its arguments, bound to a signature; arguments equal to their defaults are left out."""
+    """A name and its arguments by parameter name; arguments equal to their defaults are left out."""
 
     name: str
     arguments: dict[str, Any]
@@ -24,14 +24,14 @@ class Recipe(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What recipes of one kind can name, and how many leading arguments the code gives when it builds it."""
+    """The names that recipes of one kind can use, and how many leading arguments the code passes when building."""
 
     name: str
     known: Mapping[str, Callable[..., Any]]
     given: int
 
     def read(self, text: str, within: str = "") -> Recipe:
-        """`name` or `name(1, key=2)` against the signature. Raises `RecipeError`; `within` is the policy it is in."""
+        """Parse `name` or `name(1, key=2)`. Raises `RecipeError`, naming `within`, the policy that contains it."""
         where = f" in policy {within!r}" if within else ""
         name, values, named = _parse(text, f"{self.name} {text.strip()!r}{where}")
         if name not in self.known:
@@ -48,11 +48,11 @@ class Kind(NamedTuple):
         return Recipe(name, _changed(bound, signature, what))
 
     def canonical(self, text: str) -> str:
-        """One spelling for all recipes that mean the same."""
+        """The same spelling for all recipes that mean the same."""
         return str(self.read(text))
 
     def build(self, recipe: str | Recipe, *given: object) -> Any:
-        """What the recipe names, called with the given arguments and then its own."""
+        """Call what the recipe names, with the `given` arguments first and the recipe's own after them."""
         recipe = self.read(recipe) if isinstance(recipe, str) else recipe
         return self.known[recipe.name](*given, **recipe.arguments)
 
@@ -71,7 +71,7 @@ def _parse(text: str, what: str) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 def _changed(bound: Mapping[str, Any], signature: inspect.Signature, what: str) -> dict[str, Any]:
-    """The arguments that differ from their defaults, in the type of these."""
+    """The arguments that differ from their defaults, converted to the defaults' types."""
     changed = {}
     for key, value in bound.items():
         default = signature.parameters[key].default

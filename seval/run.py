@@ -1,4 +1,4 @@
-"""A run: one configuration, its identity, its folder, the run it stands on, and its execution."""
+"""A run: one configuration, its identity, its folder, the run it depends on, and its execution."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from seval.policy.language import build_policy
 from seval.policy.seval import published
 from seval.train import never, train
 
-FORMAT = 1  # of identities: raised when a default changes in meaning, so that old records are not taken for new ones
+FORMAT = 1  # part of every identity; raised when a default changes in meaning, so that old records no longer match
 
 
 class Run:
-    """One network trained with one algorithm. Two runs are the same exactly when their `id` is."""
+    """One network trained with one algorithm. Two runs are the same if and only if their `id`s are equal."""
 
     def __init__(self, cfg: Node) -> None:
         self.cfg = cfg
@@ -38,7 +38,7 @@ class Run:
         self.folder = Path(cfg.OUTPUT_DIR) / self.id
 
     def prerequisite(self) -> Run | None:
-        """The run it stands on: the same configuration with the keys of PREREQUISITE changed."""
+        """The run this one depends on: the same configuration with the keys of PREREQUISITE changed; None if none."""
         return self._prerequisite
 
     @cached_property
@@ -46,26 +46,26 @@ class Run:
         return Run(_prerequisite(self.cfg)) if self.cfg.PREREQUISITE else None
 
     def chain(self) -> list[Run]:
-        """The runs to execute, in order, this one last."""
+        """All runs to execute, in order: the prerequisites, then this run."""
         prerequisite = self.prerequisite()
         return [*(prerequisite.chain() if prerequisite else []), self]
 
     def record(self) -> dict | None:
-        """The finished record; its presence is what makes a run done."""
+        """The content of record.json, or None. A run is done if and only if it has a record."""
         return record.read_record(self.folder / "record.json")
 
     def done(self) -> bool:
-        """Whether there is a record, without a look into it."""
+        """Whether there is a record; does not read it."""
         return (self.folder / "record.json").exists()
 
     def state(self) -> str:
-        """done, resumable (there is a checkpoint) or new."""
+        """Returns "done", "resumable" (there is a checkpoint) or "new"."""
         if self.record():
             return "done"
         return "resumable" if (self.folder / "checkpoint.pt").exists() else "new"
 
     def progress(self) -> float | None:
-        """The share of steps done at the last evaluation; None where nothing was ever begun."""
+        """The share of steps done at the last evaluation; None if the run was never started."""
         if self.record():
             return 1.0
         if line := record.last_line(self.folder / "metrics.jsonl"):
@@ -75,30 +75,30 @@ class Run:
 
     @cached_property
     def image_set(self) -> ImageSet:
-        """The prepared data set, checked."""
+        """The prepared data set, after its checks."""
         return hdf5.read(hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT))
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the data set's content."""
+        """SHA-256 over the content of the data set."""
         return _fingerprint(self.image_set)
 
     @cached_property
     def splits(self) -> splits.Splits:
-        """Which training images this run uses for what."""
+        """Which training images this run uses, for each purpose."""
         train, own = self.image_set.train, self.image_set.unlabeled
         pool = None
-        if own is not None:  # batch 1 of it is of the training classes
+        if own is not None:  # batch 1 has the training classes, other batches have others
             pool = own.batch == 1 if own.batch is not None else np.ones(len(own.labels), bool)
         return splits.split(train.labels, self.cfg, pool=pool, batch=train.batch)
 
     def manifest(self) -> dict:
-        """Per-class counts and a SHA-256 of each split's indices."""
+        """Per-class counts and the SHA-256 of the indices of each split."""
         own = self.image_set.unlabeled
         return splits.manifest(self.splits, self.image_set.train.labels, None if own is None else own.labels)
 
     def check(self) -> None:
-        """Raise what its policies would raise when they are built, without what they stand on."""
+        """Raise the errors that building the policies would raise; needs no result of a prerequisite."""
         classes = self.image_set.num_classes
         held_out = 1 if self.cfg.PREREQUISITE or self.cfg.CURRICULUM else len(self.splits.held_out)
         facts = Facts(classes, torch.ones(classes), num_unlabeled=1, num_held_out=held_out, feature_dim=1)
@@ -106,9 +106,9 @@ class Run:
         check_penalties(self.cfg.ALGORITHM.NAME.partition("(")[0], policies)
 
     def execute(self, stop: Callable[[], bool] = never) -> dict:
-        """The record: read if the run is done, else trained, from its checkpoint if there is one.
+        """Return the record. If the run is not done, train it first, from its checkpoint if there is one.
 
-        Once `stop()` is true, the state is saved and `Interrupted` raised, before any further step. Raises also
+        When `stop()` returns true, saves a checkpoint and raises `Interrupted` before the next step. Can also raise
         `MissingPrerequisite`, `RunBusy`, `ConfigError`, `DataError`, `RecordError` or `TrainingError`.
         """
         if done := self.record():
@@ -133,7 +133,7 @@ class Run:
         return done
 
     def build(self, artifacts: dict) -> Training:
-        """Its training state before the first step, on the configured device."""
+        """The training state before the first step, on the configured device."""
         runtime = self.cfg.RUNTIME
         if runtime.THREADS:
             torch.set_num_threads(runtime.THREADS)
@@ -143,7 +143,7 @@ class Run:
         return build(self.cfg, self.image_set, self.splits, artifacts, device(self.cfg.GPU_ID), start)
 
     def artifacts(self) -> tuple[dict, list[str]]:
-        """(arrays of each head, ids): what this run stands on. Raises `MissingPrerequisite`."""
+        """(arrays by head, ids of the runs): what this run depends on. Raises `MissingPrerequisite`."""
         if self.cfg.CURRICULUM:
             return {name.lower(): published(self.cfg.CURRICULUM) for name in self.cfg.HEADS}, []
         prerequisite = self.prerequisite()
@@ -159,7 +159,7 @@ class Run:
         return found, [run.id for run in prerequisite.chain()]
 
     def _agrees(self, done: dict) -> dict:
-        """The record, unless it is of another data set than the one at hand; where there is none it is believed."""
+        """Return `done`. Raises `RecordError` if it belongs to another data set than the current; no file, no check."""
         file = hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
         if file.is_file():
             data = _fingerprint(hdf5.read(file, in_blocks=True))
@@ -167,11 +167,11 @@ class Run:
         return done
 
     def evaluate(self) -> dict:
-        """Load the checkpoint and measure both networks once more, as at an evaluation. Raises `RecordError`."""
+        """Load the checkpoint and measure both networks, as an evaluation does. Raises `RecordError`."""
         checkpoint = self.folder / "checkpoint.pt"
         if not checkpoint.exists():
             raise record.RecordError(
-                f"run {self.id} has no checkpoint in {self.folder}; leave --eval-only out to train it"
+                f"run {self.id} has no checkpoint in {self.folder}; train it first, without --eval-only"
             )
         training = self.build(self.artifacts()[0])
         state = record.load_checkpoint(checkpoint)
@@ -180,7 +180,7 @@ class Run:
         return evaluate(training, state["step"], refresh=False)
 
     def meta(self) -> dict[str, str]:
-        """What a checkpoint must agree with to be this run's."""
+        """Values that a checkpoint must share with this run to be loaded."""
         return {"configuration": self.id, "data": self.fingerprint, "device": device(self.cfg.GPU_ID).type}
 
     def summarize(self, history: list[dict], prerequisites: list[str], seconds: float) -> dict:
@@ -217,9 +217,9 @@ def _fingerprint(image_set: ImageSet) -> str:
 
 
 def identity(cfg: Node) -> str:
-    """10 hexadecimal digits of what differs from the defaults.
+    """10 hexadecimal digits, a hash of the settings that differ from the defaults.
 
-    A published curriculum counts by its content, a prerequisite by its own identity.
+    A published curriculum enters the hash by its content, a prerequisite by its own identity.
     """
     changed = delta(cfg)
     if cfg.PREREQUISITE:
@@ -232,7 +232,7 @@ def identity(cfg: Node) -> str:
 
 
 def device(gpu_id: int) -> torch.device:
-    """The CUDA device of that number, or the CPU for -1 and where there is none."""
+    """The CUDA device with this number; the CPU for -1, or if there is no GPU."""
     if gpu_id >= 0 and torch.cuda.is_available():
         if gpu_id >= torch.cuda.device_count():
             raise ConfigError(f"GPU_ID is {gpu_id}, but there are {torch.cuda.device_count()} GPUs, numbered from 0")

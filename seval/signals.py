@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop where it is."""
+"""Signals that ask the training to stop after the current step."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ASKING = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)  # as schedulers send before a limit or preemption, and Ctrl-C
+ASKING = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)  # schedulers send the first two before a limit; Ctrl-C
 
 
 class Stop:
-    """Called, it says whether a signal has come; `signal` is the first that did."""
+    """Calling it returns whether a signal has arrived; `signal` is the first that did."""
 
     signal: signal.Signals | None = None
 
@@ -27,7 +27,7 @@ class Stop:
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """Signals meanwhile only set the `Stop`, but for a second Ctrl-C. Outside the main thread there are none."""
+    """Inside, signals only set the `Stop`; a second Ctrl-C interrupts. Outside the main thread it does nothing."""
     stop = Stop()
     heard = ASKING if threading.current_thread() is threading.main_thread() else ()
     before = [(number, signal.signal(number, stop.hear)) for number in heard]

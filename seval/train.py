@@ -1,4 +1,4 @@
-"""The only training loop."""
+"""The training loop, the same for all algorithms."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from seval.evaluate import KEPT, due, evaluate
 
 
 def never() -> bool:
-    """The training is not asked to stop."""
+    """The default for `stop` and `check`: nothing asks the training to stop."""
     return False
 
 
 def rate(step: int, solver: Node) -> float:
-    """The learning rate of step `step` (from 0)."""
+    """The learning rate of step `step`, counted from 0."""
     value = solver.BASE_LR * min(1.0, step / solver.WARMUP_ITERS if solver.WARMUP_ITERS else 1.0)
     if solver.SCHEDULE == "cosine":
         value *= math.cos(7 * math.pi * step / (16 * solver.MAX_ITER))
@@ -41,10 +41,10 @@ def train(
     check: Callable[[], object] = never,
     stop: Callable[[], bool] = never,
 ) -> list[dict]:
-    """Run the steps that are left and return every evaluation. `meta` must equal that of a checkpoint to resume from.
+    """Do the remaining steps and return all evaluations. A checkpoint is resumed only if its `meta` is the same.
 
-    `check` is called before each write, and raises where this process must not write any more. Raises `Interrupted`,
-    leaving a checkpoint, once `stop()` is true; `TrainingError` where a loss is not finite, leaving the last one.
+    `check` is called before each write and raises if this process may no longer write. When `stop()` returns true,
+    saves a checkpoint and raises `Interrupted`. Raises `TrainingError` if a loss is not finite; saves nothing then.
     """
     cfg, periods, last = training.cfg, training.cfg.PERIODS, training.cfg.SOLVER.MAX_ITER
     checkpoint, lines = folder / "checkpoint.pt", folder / "metrics.jsonl"
@@ -82,7 +82,7 @@ def train(
 
 
 def update(training: Training, step: int) -> dict[str, Tensor]:
-    """One step of the optimizer and of the average; the losses it saw."""
+    """One step of the optimizer and one update of the averaged network. Returns the losses, detached."""
     cfg, progress = training.cfg, step / training.cfg.SOLVER.MAX_ITER
     batch = next(training.loader)
     losses = training.algorithm.losses(training.net, training.ema.network, batch, training.heads, progress)
@@ -111,13 +111,13 @@ def _mean_losses(totals: dict[str, Tensor], step: int, period: int) -> dict[str,
     losses = {name: float(total) / period for name, total in totals.items()}
     if not all(map(math.isfinite, losses.values())):
         raise TrainingError(
-            f"loss became {sum(losses.values())} between steps {step - period} and {step} ({losses}); {KEPT}"
+            f"the loss became {sum(losses.values())} between steps {step - period} and {step} ({losses}); {KEPT}"
         )
     return losses
 
 
 def resume(training: Training, checkpoint: Path, lines: Path, meta: dict[str, str]) -> tuple[int, list[dict], dict]:
-    """(first step, evaluations so far, state), having loaded the checkpoint if there is one."""
+    """Load the checkpoint if there is one. Returns (first step, evaluations so far, state)."""
     if not checkpoint.exists():
         return 0, record.keep_lines(lines, 0), {}
     state = record.load_checkpoint(checkpoint)

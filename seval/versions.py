@@ -1,4 +1,4 @@
-"""The versions that a number depends on; `python -m seval.versions` prints them, and imports none of the packages."""
+"""The versions that a result depends on. `python -m seval.versions` prints them without importing the packages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ PACKAGES = ("seval", "torch", "torchvision", "numpy", "scipy", "h5py")
 
 
 def packages() -> dict[str, str | None]:
-    """The installed version of each; None for one that is absent."""
+    """The installed version of each package; None if it is not installed."""
     return {name: _version(name) for name in PACKAGES}
 
 
 def versions() -> dict[str, str | None]:
-    """The packages' and Python's own."""
+    """The versions of the packages and of Python."""
     return packages() | {"python": platform.python_version()}
 
 

@@ -1,4 +1,4 @@
-"""ACR, whose two heads read each other."""
+"""ACR, an algorithm with two heads that are trained together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from seval.policy.base import Facts, PseudoLabels, Student
 
 
 def distance(p: Tensor, q: Tensor) -> Tensor:
-    """The mean of both Kullback-Leibler divergences of two distributions (..., C) -> (...)."""
+    """The mean of the Kullback-Leibler divergences in both directions: two (..., C) -> (...)."""
     return 0.5 * ((p - q) * (p.log() - q.log())).sum(-1)
 
 
 def adjustment_scale(distances: Tensor, tau: float) -> float:
-    """tau times the softmax share of the first distance: the less the pseudo-labels look like the labels, the more.
+    """tau * softmax(distances)[0]: larger if the pseudo-labels are distributed less like the labels.
 
-    distances (3,): of the pseudo-labels' distribution to the labeled prior, the uniform and the reversed one.
+    distances (3,): from the pseudo-labels' distribution to the labeled prior, the uniform and the reversed prior.
     """
     return tau * float(distances.softmax(0)[0])
 
@@ -29,9 +29,9 @@ def adjustment_scale(distances: Tensor, tau: float) -> float:
 class Acr(Algorithm):
     """Adaptive consistency regularizer (Wei & Gan, arXiv 2303.04035).
 
-    Both heads are taught by the first one's weak predictions, adjusted by the labeled prior: the first head by a tau
-    that follows the pseudo-labels' distribution, re-estimated at each evaluation, the second by a fixed one. A label is
-    kept where the adjusted or the learner's own prediction is confident. The second, balanced head is evaluated.
+    Both heads learn from the first head's predictions on the weak view, adjusted by tau times the log labeled prior.
+    For the first head, tau depends on the pseudo-labels' distribution and is updated at evaluations; for the second it
+    is fixed. A label is kept if the adjusted or the learning head's prediction is confident. The second is evaluated.
     """
 
     views = ("weak", "strong", "strong")
@@ -57,7 +57,7 @@ class Acr(Algorithm):
         self.anchors = nn.Buffer(torch.stack([prior, uniform, reverse]), persistent=False)
         self.distribution = nn.Buffer(uniform.clone())  # of the balanced head's confident labels
         self.distances = nn.Buffer(torch.zeros(3))  # to the anchors, summed since the last evaluation
-        self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))  # since then
+        self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))  # since the last evaluation
         self.adaptive_tau = nn.Buffer(torch.tensor(tau))
 
     def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
@@ -76,7 +76,7 @@ class Acr(Algorithm):
         return losses
 
     def teach(self, standard: Tensor, balanced: Tensor, progress: float) -> tuple[PseudoLabels, PseudoLabels]:
-        """The two heads' pseudo-labels, from their logits (N, C) of the weak view."""
+        """The pseudo-labels of both heads, from their logits (N, C) on the weak view."""
         own = balanced.softmax(1)
         if progress >= self.start:
             self.observe(own)
@@ -88,7 +88,7 @@ class Acr(Algorithm):
         return taught[0], taught[1]
 
     def observe(self, probs: Tensor) -> None:
-        """Count this step's confident labels of the balanced head in."""
+        """Add the balanced head's confident predictions of this step to its running distribution."""
         confidence, label = probs.max(1)
         counts = torch.bincount(label[confidence >= self.threshold], minlength=probs.shape[1])
         self.steps += 1

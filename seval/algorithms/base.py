@@ -14,14 +14,14 @@ from seval.losses import LabeledLoss, soft_cross_entropy
 from seval.models.network import Network
 from seval.policy.base import Facts, Policy, PseudoLabels, Step, Student
 
-#: Of logits (N, C) and target probabilities (N, C), for each row (N,).
+#: Takes logits (N, C) and target probabilities (N, C), returns the distance of each row (N,).
 Distance = Callable[[Tensor, Tensor], Tensor]
 #: Scalars by name; a step minimizes their sum.
 Losses = dict[str, Tensor]
 
 
 class Head(NamedTuple):
-    """A classifier's name, its loss on labels, and what makes its pseudo-labels."""
+    """A classifier's name, its labeled loss, and the policy that makes its pseudo-labels."""
 
     name: str
     labeled_loss: LabeledLoss
@@ -43,10 +43,10 @@ class Head(NamedTuple):
         weight: float = 1.0,
         distance: Distance = soft_cross_entropy,
     ) -> Losses:
-        """By name, the loss of `labeled` logits (B, C) and, where there are any, that of `unlabeled` logits (k N, C).
+        """By name: the loss of `labeled` logits (B, C) and, if given, the loss of `unlabeled` logits (k N, C).
 
-        Labels are (B,) or, of mixed images, probabilities (B, C). The N pseudo-labels are the targets of k views in
-        turn; `weight` is that of the unlabeled loss.
+        Labels are (B,) or, for mixed images, probabilities (B, C). The N pseudo-labels are the targets of each of the
+        k views. `weight` multiplies the unlabeled loss.
         """
         losses = {f"{self.name}/labeled": self.labeled_loss(labeled, labels, progress)}
         if unlabeled is not None and pseudo is not None:
@@ -55,23 +55,23 @@ class Head(NamedTuple):
         return losses
 
     def penalties(self, pseudo: PseudoLabels, step: Step, student: Student) -> Losses:
-        """By name, the extra losses of the policy's rules."""
+        """By name: the extra losses of the policy's rules."""
         found = self.policy.penalties(pseudo, step, student)
         return {f"{self.name}/penalty{i}": penalty for i, penalty in enumerate(found)}
 
 
 def consistency(logits: Tensor, pseudo: PseudoLabels, distance: Distance = soft_cross_entropy) -> Tensor:
-    """The mean weighted distance of logits (N, C) to their pseudo-labels, over kept and dropped images alike."""
+    """The mean weighted distance of logits (N, C) to their pseudo-labels. The mean includes dropped images."""
     return (pseudo.weight * distance(logits, pseudo.probs)).mean()
 
 
 class Algorithm(nn.Module):
-    """Algorithms that keep statistics keep them as buffers."""
+    """Turns a batch into losses. An algorithm's statistics are buffers, so that they are saved with the run."""
 
     views: tuple[str, ...] = ()  # of the unlabeled images
     labeled_views: tuple[str, ...] = ("weak",)  # of the labeled images
-    num_heads = 0  # exactly how many it needs; 0 is any number
-    has_student = False  # whether it trains on a view as it is, which a rule's penalty needs
+    num_heads = 0  # how many heads it needs; 0 is any number
+    has_student = False  # whether it trains on an unmixed view, which a rule's penalty needs
 
     def __init__(self, facts: Facts, unlabeled_weight: float) -> None:
         super().__init__()
@@ -79,24 +79,24 @@ class Algorithm(nn.Module):
 
     @classmethod
     def extra_modules(cls, feature_dim: int) -> dict[str, nn.Module]:
-        """What it trains besides the heads' classifiers, by name; each takes features (N, feature_dim)."""
+        """Modules to train besides the classifiers of the heads, by name; each takes features (N, feature_dim)."""
         return {}
 
     def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
-        """The step's losses. `teacher` is the averaged network."""
+        """The losses of a step by name; their sum is minimized. `teacher` is the averaged network."""
         raise NotImplementedError
 
     def predict(self, logits: Mapping[str, Tensor]) -> Tensor:
-        """The logits (N, C) that are evaluated, of those of every head by name: the last head's."""
+        """Choose the logits (N, C) to evaluate from the logits of all heads; here those of the last head."""
         return logits[list(logits)[-1]]
 
     def refresh(self) -> dict[str, float]:
-        """Re-estimate slow statistics at an evaluation and return what to log."""
+        """Update slow statistics at an evaluation; return values to log."""
         return {}
 
 
 def step_of(teacher: Network, batch: Batch, features: Tensor, progress: float) -> Step:
-    """What the rules may know of a training step; `features` (N, D) are those of the view that teaches."""
+    """What the rules are given about a training step; `features` (N, D) are from the view that teaches."""
 
     @cache
     @torch.no_grad()

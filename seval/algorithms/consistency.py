@@ -1,4 +1,4 @@
-"""Algorithms that ask for one prediction under two views, and supervised learning, which asks for none."""
+"""Algorithms that make the predictions on two views agree, and supervised learning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seval.policy.base import Facts, PseudoLabels, Step, Student
 
 
 class Supervised(Algorithm):
-    """The labeled loss alone."""
+    """Only the labeled loss."""
 
     def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
         features, losses = net.features(batch.images), {}
@@ -26,14 +26,14 @@ class Supervised(Algorithm):
 
 
 class FixMatch(Algorithm):
-    """Pseudo-labels of the weak view supervise the strong one (Sohn et al., arXiv 2001.07685).
+    """Pseudo-labels from the weak view supervise the strong view (Sohn et al., arXiv 2001.07685).
 
-    One forward pass sees labeled, weak and strong images together, so BatchNorm does too. The loss is averaged over
-    the whole unlabeled batch, kept or not, and its weight rises linearly over the share `ramp` of training.
+    One forward pass sees labeled, weak and strong images together, so they share BatchNorm statistics. The loss is the
+    mean over the unlabeled batch, kept or not. Its weight rises linearly over the share `ramp` of training.
     """
 
     views = ("weak", "strong")
-    teaching = -2  # the view whose predictions are the pseudo-labels of the last one
+    teaching = -2  # index of the view that makes the pseudo-labels; the last view learns them
     has_student = True
     distance: Distance = staticmethod(soft_cross_entropy)
 
@@ -55,7 +55,7 @@ class FixMatch(Algorithm):
         return losses
 
     def head_losses(self, head: Head, labeled: Tensor, student: Student, pseudo: PseudoLabels, step: Step) -> Losses:
-        """All losses of a head: of labels, of the student against the pseudo-labels, and of the policy's rules."""
+        """All losses of a head: on labels, of the student against the pseudo-labels, and from the policy's rules."""
         weight = self.unlabeled_weight * ramp(step.progress, self.ramp)
         losses = head.losses(
             labeled, step.anchor_labels, step.progress, student.logits, pseudo, weight=weight, distance=self.distance
@@ -63,12 +63,12 @@ class FixMatch(Algorithm):
         return losses | head.penalties(pseudo, step, student)
 
     def more_losses(self, head: Head, views: Sequence[Tensor]) -> Losses:
-        """Losses of an algorithm's own on a head's logits (N, C) of each unlabeled view."""
+        """Further losses of an algorithm, from a head's logits (N, C) on each unlabeled view."""
         return {}
 
 
 class PseudoLabel(FixMatch):
-    """A view's own confident predictions are its labels (Lee, ICML Workshop 2013); weight ramped up as in DASO."""
+    """A view learns its own confident predictions (Lee, ICML Workshop 2013); the weight is ramped up as in DASO."""
 
     views = ("weak",)
     teaching = -1
@@ -78,9 +78,9 @@ class PseudoLabel(FixMatch):
 
 
 class MeanTeacher(FixMatch):
-    """The averaged network's prediction of one weak view is the target of the other (Tarvainen & Valpola, 1703.01780).
+    """The averaged network's prediction on one weak view is the target of the other (Tarvainen & Valpola, 1703.01780).
 
-    The teacher predicts with its averaged BatchNorm statistics; the published code lets it use those of the batch.
+    The teacher uses its averaged BatchNorm statistics; in the published code it uses those of the batch.
     """
 
     views = ("weak", "weak")
@@ -106,7 +106,7 @@ class MeanTeacher(FixMatch):
 
 
 def mutual_information(p: Tensor, q: Tensor) -> Tensor:
-    """Of the classes that two views' predictions (N, C) give to the same images, in nats (IIC, arXiv 1807.06653)."""
+    """Mutual information, in nats, of predicted classes on two views of the images: two (N, C) (IIC, 1807.06653)."""
     joint = p.T @ q
     joint = ((joint + joint.T) / (2 * joint.sum())).clamp_min(torch.finfo(joint.dtype).eps)
     rows, columns = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
@@ -114,9 +114,9 @@ def mutual_information(p: Tensor, q: Tensor) -> Tensor:
 
 
 class Usadtm(FixMatch):
-    """Semantic aggregation: the plain, weak and strong views tell much of one another's class (Han et al., 2010.05517).
+    """Semantic aggregation: high mutual information of plain, weak and strong views (Han et al., arXiv 2010.05517).
 
-    Its labels by template matching are the rules `template_threshold | template_label` of the policy.
+    Labels by template matching are a matter of the policy: `template_threshold | template_label`.
     """
 
     views = ("eval", "weak", "strong")

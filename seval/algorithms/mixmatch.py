@@ -18,10 +18,10 @@ from seval.policy.base import Facts, PseudoLabels, Step, Student
 
 
 class Mix(NamedTuple):
-    """One draw of MixUp for a whole batch: each row keeps the larger share of itself."""
+    """One draw of MixUp for a whole batch: each row is mixed with another row and keeps the larger share."""
 
     share: float  # in [1/2, 1]
-    order: Tensor  # (N,) the row each one is mixed with
+    order: Tensor  # (N,) the other row for each row
 
     @classmethod
     def draw(cls, n: int, alpha: float, device: torch.device) -> Mix:
@@ -33,15 +33,15 @@ class Mix(NamedTuple):
 
 
 class MixMatch(Algorithm):
-    """The mean prediction of two weak views, through the policy, is their target (Berthelot et al., arXiv 1905.02249).
+    """The mean prediction on two weak views, after the policy, is the target of both (Berthelot et al., 1905.02249).
 
-    Its sharpening is the rule `sharpen`. Labeled and unlabeled images are mixed with one another, and so are their
-    labels and targets. One forward pass sees all mixtures, so BatchNorm does too; the published one interleaves batches
-    to the same end.
+    Sharpening is the rule `sharpen`. Labeled and unlabeled images are mixed with each other, and so are their labels
+    and targets. All mixtures go through the network in one forward pass and share BatchNorm statistics; the published
+    code interleaves batches for the same purpose.
     """
 
     views = ("weak", "weak")
-    guessing = 2  # how many of the views, from the first on, make the guess
+    guessing = 2  # the first this many views make the guess
     distance: Distance = staticmethod(squared_error)
 
     def __init__(self, facts: Facts, unlabeled_weight: float, alpha: float = 0.5, ramp: float = 0.016) -> None:
@@ -69,7 +69,7 @@ class MixMatch(Algorithm):
     def mixed_losses(
         self, head: Head, logits: Tensor, batch: Batch, guess: PseudoLabels, mix: Mix, progress: float
     ) -> Losses:
-        """The labeled and the unlabeled loss of the mixtures; a mixture weighs as its parts do."""
+        """The labeled and the unlabeled loss of the mixtures; weights are mixed like the images."""
         known, copies = len(batch.images), len(batch.views)
         targets = mix(torch.cat([as_probs(batch.labels, logits.shape[1]), *[guess.probs] * copies]))
         weight = mix(torch.cat([torch.ones_like(targets[:known, 0]), *[guess.weight] * copies]))
@@ -84,21 +84,21 @@ class MixMatch(Algorithm):
         )
 
     def unmixed(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """Images that are trained on as they are, and by how many quarters of a circle those of them were turned."""
+        """Unmixed images to train on, and the number of quarter turns of those that are rotated."""
         return [], batch.index[:0]
 
     def unmixed_losses(
         self, net: Network, head: Head, features: Tensor, turns: Tensor, guess: PseudoLabels, step: Step
     ) -> Losses:
-        """Their losses."""
+        """The losses of the unmixed images, from their features."""
         return {}
 
 
 class ReMixMatch(MixMatch):
-    """One weak view's guess is the target of itself and of two strong views (Berthelot et al., arXiv 1911.09785).
+    """The guess on one weak view is the target of that view and two strong views (Berthelot et al., arXiv 1911.09785).
 
-    Its alignment and sharpening are the rules `align | sharpen`. The first strong view is also trained on unmixed, with
-    weight `pre_mixup`, ramped too, and turned by a random quarter of a circle that the network has to tell, with weight
+    Alignment and sharpening are the rules `align | sharpen`. The first strong view is also used unmixed: with weight
+    `pre_mixup`, which is ramped up too, and rotated by random quarter turns that the network must predict, with weight
     `rotation`.
     """
 
@@ -144,6 +144,6 @@ class ReMixMatch(MixMatch):
 
 
 def turned(images: Tensor, turns: Tensor) -> Tensor:
-    """Square images (N, c, H, H), each turned counterclockwise by its own number of quarters, 0 to 3."""
+    """Rotate each of the square images (N, c, H, H) counterclockwise by its number (N,) of quarter turns, 0 to 3."""
     every = torch.stack([images.rot90(k, (2, 3)) for k in range(4)])
     return every[turns, torch.arange(len(images), device=images.device)]

@@ -1,4 +1,4 @@
-"""The exponential moving average of a network, which teaches and is evaluated."""
+"""The exponential moving average of a network. It is evaluated, and it is the teacher in some algorithms."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ N = TypeVar("N", bound=nn.Module)
 
 
 class Ema(Generic[N]):
-    """Averages parameters and floating-point buffers (BatchNorm statistics too); integer buffers are copied.
+    """Averages parameters and floating-point buffers, including BatchNorm statistics; copies integer buffers.
 
-    After step t (from 0) the decay is min(1 - 1/(t + 1), `decay`), so the first update makes it equal to the network.
-    The published code averages the integer batch counter too, which nothing reads.
+    After step t (from 0) the decay is min(1 - 1/(t + 1), `decay`), so the first update copies the network.
+    The published code also averages the integer batch counter, which is never read.
     """
 
     def __init__(self, network: N, decay: float) -> None:
@@ -26,14 +26,14 @@ class Ema(Generic[N]):
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Fold the network's present state in, after optimizer step `step`."""
+        """Add the network's current state to the average, after optimizer step `step`."""
         weight = 1 - min(1 - 1 / (step + 1), self.decay)
         torch._foreach_lerp_(*self._pairs, weight)
         torch._foreach_copy_(*self._copied)
 
 
 def _pairs(average: nn.Module, network: nn.Module, floating: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Tensors of the average and of the network, in one order; the network's are live."""
+    """Tensors of the average and of the network, in the same order, sharing memory with both."""
 
     def tensors(module: nn.Module) -> list[Tensor]:
         return [t.detach() for t in (*module.parameters(), *module.buffers()) if t.is_floating_point() is floating]

@@ -24,17 +24,17 @@ class Cosine(nn.Module):
         return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
 
 
-#: Called with the number of features and of classes.
+#: Each is called with the number of features and the number of classes.
 CLASSIFIERS = Kind("classifier", {"linear": linear, "cosine": Cosine}, given=2)
 
 
 class Network(nn.Module):
     """`backbone` turns images into features (N, `backbone.feature_dim`); each head has a classifier of its own.
 
-    `heads` are their names and classifiers, as `CLASSIFIERS` are called. Calling the network gives the last head's
-    logits. `auxiliary` makes an algorithm's own modules on features, by name, of the number of features. A `frozen`
-    backbone is not trained and keeps its statistics. With `half`, training computes features and logits in bfloat16,
-    under autocast; losses and rules stay outside of it.
+    `heads` maps the names of the heads to recipes of `CLASSIFIERS`. Calling the network returns the last head's logits.
+    `auxiliary` takes the number of features and returns an algorithm's own modules by name. A `frozen` backbone is not
+    trained and keeps its BatchNorm statistics. With `half`, training computes features and logits in bfloat16 under
+    autocast; losses and rules are computed outside autocast.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""ResNet-50 (He et al., arXiv 1512.03385) as a backbone, as in torchvision and in a form for small images."""
+"""ResNet-50 (He et al., arXiv 1512.03385) as a backbone: as in torchvision, and with a stem for small images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from seval.errors import ConfigError
 
-#: torchvision's IMAGENET1K_V2 weights; by its convention the name ends with the first digits of the file's SHA-256.
+#: torchvision's IMAGENET1K_V2 weights. By convention the name ends with the first digits of the file's SHA-256.
 WEIGHTS_FILE = "resnet50-11ad3fa6.pth"
 SHA256_PREFIX = "11ad3fa6"
 FEATURES = 2048
@@ -20,8 +20,8 @@ FEATURES = 2048
 def resnet50(in_channels: int = 3, pretrained: bool = False, weights: str = "") -> nn.Module:
     """torchvision's ResNet-50 without its classifier: (N, in_channels, H, W) -> (N, 2048); 23,508,032 parameters.
 
-    `pretrained` starts it from the ImageNet weights in the file `weights`, or, where that is empty, in PyTorch's cache.
-    Raises `ConfigError` where there is no such file, or another one.
+    `pretrained` loads the ImageNet weights from the file `weights` or, if that is empty, from PyTorch's cache.
+    Raises `ConfigError` if the file cannot be read or is another file.
     """
     from torchvision import models  # here, since it is slow to import
 
@@ -36,9 +36,9 @@ def resnet50(in_channels: int = 3, pretrained: bool = False, weights: str = "") 
 
 
 def cifar_resnet50(in_channels: int = 3) -> nn.Module:
-    """ResNet-50 for images of 32 x 32 or so: (N, in_channels, H, W) -> (N, 2048).
+    """ResNet-50 for images of about 32 x 32 pixels: (N, in_channels, H, W) -> (N, 2048).
 
-    Its stem is a 3x3 convolution of stride 1, and no pooling follows; all else is as above.
+    The stem is a 3x3 convolution with stride 1, without pooling. The rest is as in `resnet50`.
     """
     from torchvision import models  # here, since it is slow to import
 
@@ -49,7 +49,7 @@ def cifar_resnet50(in_channels: int = 3) -> nn.Module:
 
 
 def _convolution(in_channels: int, kernel: int, stride: int) -> nn.Conv2d:
-    """A stem, initialized as torchvision initializes every convolution."""
+    """A stem, initialized like every convolution in torchvision."""
     layer = nn.Conv2d(in_channels, 64, kernel, stride, kernel // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
@@ -61,7 +61,7 @@ def _without_classifier(net: Any) -> nn.Module:
 
 
 def _weights(given: str) -> Path:
-    """The file of the weights, checked; fetched to PyTorch's cache where it is not there and none is given."""
+    """The path of the weights, after a check of the file. If none is given, it is downloaded to PyTorch's cache."""
     cached = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
     path = Path(given) if given else cached
     advice = f"put torchvision's ResNet-50 weights IMAGENET1K_V2, {WEIGHTS_FILE}, there, or name them in MODEL.WEIGHTS"
@@ -74,20 +74,20 @@ def _weights(given: str) -> Path:
         raise ConfigError(f"MODEL.PRETRAINED is True, but {path} cannot be read ({error.strerror}); {advice}") from None
     if not sha256.startswith(SHA256_PREFIX):
         raise ConfigError(
-            f"{path} is not the file of weights that is expected: its SHA-256 begins with "
+            f"{path} is not the file of weights that was expected: its SHA-256 begins with "
             f"{sha256[: len(SHA256_PREFIX)]}, not with {SHA256_PREFIX}; {advice}"
         )
     return path
 
 
 def _fetch(path: Path, advice: str) -> None:
-    from torchvision.models import ResNet50_Weights  # here, since it is slow to import
+    from torchvision.models import ResNet50_Weights  # imported here because it is slow
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(ResNet50_Weights.IMAGENET1K_V2.url, str(path), SHA256_PREFIX, progress=False)
-    except Exception as error:  # networks and proxies raise anything
+    except Exception as error:  # network code and proxies can raise any error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
-            f"MODEL.PRETRAINED is True, but {path} is absent and cannot be fetched ({reason}); {advice}"
+            f"MODEL.PRETRAINED is True, but {path} is absent and cannot be downloaded ({reason}); {advice}"
         ) from None

@@ -9,9 +9,9 @@ SLOPE = 0.1  # of every leaky ReLU
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each after BatchNorm and leaky ReLU, beside a shortcut.
+    """Two 3x3 convolutions, each after BatchNorm and leaky ReLU, with a shortcut.
 
-    `shared` activates before the split, so that the shortcut sees the activation too: only in the first block.
+    With `shared`, the shortcut starts after the first activation instead of before it: only in the first block.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shared: bool) -> None:
@@ -31,9 +31,9 @@ class Block(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-width for images of 32 x 32 or so, (N, in_channels, H, W) -> (N, num_classes) logits.
+    """WRN-depth-width for images of about 32 x 32 pixels: (N, in_channels, H, W) -> logits (N, num_classes).
 
-    With `num_classes` 0 it has no classifier and returns the features (N, feature_dim).
+    With `num_classes` 0 it has no classifier and returns features (N, feature_dim).
     WRN-28-2 with 10 classes has 1,467,610 parameters.
     """
 

@@ -1,4 +1,4 @@
-"""Rules that weigh pseudo-labels by their class, so that every class counts alike (the paper's LTL)."""
+"""Rules that weight pseudo-labels by class, so that all classes count equally (LTL in the paper)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
 
 
 class BernoulliBalance(Rule):
-    """A random part of the pseudo-labels, balanced by class more and more (ABC, Lee et al., arXiv 2110.10368).
+    """Keeps a random part of the pseudo-labels, more and more balanced by class (ABC, Lee et al., arXiv 2110.10368).
 
-    At progress e, one of class c is kept with probability 1 - e (1 - min(n) / n_c); n counts the labeled images.
+    At progress e, a pseudo-label of class c is kept with probability 1 - e (1 - min(n) / n_c); n are labeled counts.
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -30,15 +30,15 @@ class BernoulliBalance(Rule):
 
 
 class Saw(Rule):
-    """Smoothed adaptive weighting (Lai et al., ICML 2022): a class weighs by the effective number of its pseudo-labels.
+    """Smoothed adaptive weighting (Lai et al., ICML 2022): class weights from effective numbers of pseudo-labels.
 
-    Their distribution is that of the last prediction of each unlabeled image, counted at evaluations and scaled to the
-    whole unlabeled set; beta = (N - 1) / N, with N the mean count. The weights have mean 1 over the classes.
+    The last prediction of each unlabeled image is counted at every evaluation, and the counts are scaled to the whole
+    unlabeled set. beta = (N - 1) / N, with N the mean count. The weights have mean 1 over the classes.
     """
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()
-        self.label = nn.Buffer(torch.full((facts.num_unlabeled,), -1))  # the last of each image
+        self.label = nn.Buffer(torch.full((facts.num_unlabeled,), -1))  # last prediction of each image
         self.class_weights = nn.Buffer(torch.ones(facts.num_classes))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:

@@ -1,4 +1,4 @@
-"""A policy: pseudo-labels travel through a chain of rules."""
+"""A policy is a chain of rules that refine and weight pseudo-labels."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ R = TypeVar("R", bound="Rule")
 
 
 class PseudoLabels(NamedTuple):
-    """What travels through a policy."""
+    """What each rule of a policy receives and returns."""
 
     probs: Tensor  # (N, C), rows on the simplex
     weight: Tensor  # (N,), >= 0; 1 before any threshold rule
 
     @classmethod
     def of(cls, probs: Tensor) -> Self:
-        """Pseudo-labels of full weight."""
+        """Pseudo-labels with weight 1."""
         return cls(probs, torch.ones_like(probs[:, 0]))
 
     def repeat(self, copies: int) -> Self:
-        """The same pseudo-labels for each of several views in turn: (copies N, C) and (copies N,)."""
+        """The same pseudo-labels once per view, one view after another: (copies N, C) and (copies N,)."""
         return type(self)(self.probs.repeat(copies, 1), self.weight.repeat(copies)) if copies > 1 else self
 
     def check(self) -> Self:
-        """Raise unless rows lie on the simplex and weights are not negative; for tests and new rules, not the step."""
+        """Raise `ValueError` unless rows lie on the simplex and weights are >= 0. For tests, not for every step."""
         sums = self.probs.sum(1)
         if self.probs.min() < 0 or not torch.allclose(sums, torch.ones_like(sums), atol=1e-5) or self.weight.min() < 0:
             raise ValueError("pseudo-labels must have rows on the simplex and weights >= 0")
@@ -38,50 +38,50 @@ class PseudoLabels(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-    """Predictions on the held-out split, refined by the rules before the one that sees them."""
+    """Predictions on the held-out split, already refined by the earlier rules of the policy."""
 
     probs: Tensor  # (K, C) float64
     labels: Tensor  # (K,)
 
 
 class Facts(NamedTuple):
-    """What a rule may know when it is built."""
+    """What a rule is given when it is built."""
 
     num_classes: int
     class_counts: Tensor  # (C,) labeled images of each class
     num_unlabeled: int
     num_held_out: int = 0
     feature_dim: int = 0
-    num_evaluations: int = 0  # that `refresh` will see; 0 where it is not known
-    artifacts: Mapping[str, np.ndarray] = {}  # what the prerequisite run's policy of this head left
+    num_evaluations: int = 0  # number of calls of `refresh` in the run; 0 if unknown
+    artifacts: Mapping[str, np.ndarray] = {}  # saved by this head's policy in the prerequisite run
     before: tuple[Rule, ...] = ()  # the rules before this one in its policy
 
     def previous(self, kind: type[R], name: str = "") -> tuple[R, ...]:
-        """The rules of that kind before this one in its policy: the only way for a rule to reach another.
+        """The earlier rules of type `kind` in the same policy. This is the only way for a rule to access another.
 
-        A tuple, so that PyTorch does not take them for parts of the rule that keeps them, and save their state twice.
-        A rule that needs one gives the `name` that policies use for it. Then no such rule raises `PolicyError`.
+        The result is a tuple, so that PyTorch does not register the rules as submodules and save their state twice.
+        With `name`, the name of the rule in policies, the rule is required: raises `PolicyError` if there is none.
         """
         found = tuple(rule for rule in self.before if isinstance(rule, kind))
         if name and not found:
             raise PolicyError(
-                f"a rule reads what {name!r} before it has learned, but there is none; write {name} first"
+                f"a rule needs the rule {name!r} before it in the policy, but there is none; write {name} first"
             )
         return found
 
 
 class Step(NamedTuple):
-    """What a rule may know of a training step."""
+    """What a rule is given about a training step."""
 
-    index: Tensor  # (N,) which unlabeled images these are
+    index: Tensor  # (N,) positions of the images in the unlabeled set
     features: Tensor  # (N, D) of the teacher's view
-    anchors: Callable[[], Tensor]  # (B, D) the averaged network's features of the labeled images, computed when asked
+    anchors: Callable[[], Tensor]  # (B, D) averaged network's features of labeled images, computed when called
     anchor_labels: Tensor  # (B,)
     progress: float  # in [0, 1]
 
 
 class Student(NamedTuple):
-    """What a penalty may know of the view that is trained on; gradients flow through it."""
+    """What a penalty is given about the view that is trained on; gradients flow through it."""
 
     logits: Tensor  # (N, C)
     features: Tensor  # (N, D)
@@ -90,9 +90,9 @@ class Student(NamedTuple):
 class Rule(nn.Module):
     """One stage of a policy: changes `probs` or `weight`, never both. Its statistics are buffers.
 
-    A rule never sees the configuration, the network, the logger, the device or the number of steps. In evaluation
-    mode (`policy.eval()`) `forward` must not change statistics, draws nothing, and `step` is None. What it draws in
-    training comes from PyTorch's global generator.
+    A rule never sees the configuration, the network, the logger, the device or the number of steps. In evaluation mode
+    (`policy.eval()`), `step` is None, and `forward` must not change statistics or draw random numbers. In training,
+    random numbers come from PyTorch's global generator.
     """
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
@@ -100,15 +100,15 @@ class Rule(nn.Module):
 
     @property
     def penalizes(self) -> bool:
-        """Whether `penalty` is to be asked for, which needs an algorithm that trains on a view as it is."""
+        """Whether `penalty` must be called. This needs an algorithm that trains on an unmixed view (`has_student`)."""
         return type(self).penalty is not Rule.penalty
 
     def penalty(self, pseudo: PseudoLabels, step: Step, student: Student) -> Tensor | None:
-        """An extra loss that belongs to the rule; `pseudo` has passed through the whole policy."""
+        """An extra loss of this rule; `pseudo` is the result of the whole policy."""
         return None
 
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
-        """Re-estimate slow statistics at an evaluation and return what to log; `predict` is (M, C) on the unlabeled."""
+        """Update slow statistics at an evaluation; return values to log. `predict()`: (M, C) on unlabeled images."""
         return {}
 
     def offsets(self) -> dict[str, Tensor]:
@@ -116,12 +116,12 @@ class Rule(nn.Module):
         return {}
 
     def artifact(self) -> dict[str, np.ndarray]:
-        """What a later run may stand on."""
+        """Arrays to save for a later run that depends on this one."""
         return {}
 
 
 class Policy(nn.Sequential):
-    """A chain of rules; `text` is its canonical form."""
+    """A chain of rules; `text` is its canonical spelling."""
 
     text: str = ""
 
@@ -134,13 +134,13 @@ class Policy(nn.Sequential):
         return pseudo
 
     def penalties(self, pseudo: PseudoLabels, step: Step, student: Student) -> list[Tensor]:
-        """The rules' extra losses."""
+        """The extra losses of all rules."""
         found = (rule.penalty(pseudo, step, student) for rule in self if rule.penalizes)
         return [penalty for penalty in found if penalty is not None]
 
     @torch.no_grad()
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
-        """Refresh each rule on held-out predictions that passed through the rules before it."""
+        """Refresh each rule on held-out predictions that the earlier rules have refined."""
         log: dict[str, float] = {}
         training = self.training
         self.eval()
@@ -152,20 +152,20 @@ class Policy(nn.Sequential):
         return log
 
     def offsets(self) -> dict[str, Tensor]:
-        """Every learned test-time offset."""
+        """The learned test-time offsets of all rules."""
         return _merge(rule.offsets() for rule in self)
 
     def artifact(self) -> dict[str, np.ndarray]:
-        """Every rule's artifact, in one mapping."""
+        """The artifacts of all rules, in one mapping."""
         return _merge(rule.artifact() for rule in self)
 
 
 def _merge(parts: Iterator[dict]) -> dict:
-    """One mapping of all; two rules that use one name are a mistake in the policy."""
+    """Merge mappings. Raises `PolicyError` if two rules use the same name."""
     merged: dict = {}
     for part in parts:
         twice = merged.keys() & part.keys()
         if twice:
-            raise PolicyError(f"two rules of one policy both learn {', '.join(sorted(twice))}; use each only once")
+            raise PolicyError(f"two rules of a policy both learn {', '.join(sorted(twice))}; use only one of them")
         merged |= part
     return merged

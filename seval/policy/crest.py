@@ -1,4 +1,4 @@
-"""CReST: at its end a run picks unlabeled images, and their pseudo-labels, as labels of the next generation."""
+"""CReST: at the end of a run, select unlabeled images and their pseudo-labels as labels for the next generation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
 
 
 def select(probs: Tensor, class_counts: Tensor, power: float) -> tuple[Tensor, Tensor]:
-    """(indices, labels) of the most confident floor(mu_c n_c) of the n_c images predicted as each class c.
+    """Select, for each class c, the most confident floor(mu_c m_c) of the m_c images predicted as c.
 
-    probs (M, C); mu_c = (n of the class as far from the other end of the ranking / largest n)^power, by labeled counts
-    n: of the rarest class all, of the most frequent one the least.
+    probs: (M, C). mu_c = (n_c' / largest n)^power for labeled counts n, where c' is the class with the rank of c when
+    counted from the rarest class: the rarest class keeps everything. Returns (indices, labels).
     """
     rank = class_counts.argsort(descending=True, stable=True)
     rates = (class_counts.double()[rank.flip(0)] / class_counts.max())[rank.argsort()] ** power
@@ -31,10 +31,10 @@ def select(probs: Tensor, class_counts: Tensor, power: float) -> tuple[Tensor, T
 
 
 class Crest(Rule):
-    """Class-rebalancing self-training (Wei et al., arXiv 2102.09559); changes no pseudo-label.
+    """Class-rebalancing self-training (Wei et al., arXiv 2102.09559). Does not change pseudo-labels.
 
-    The run that stands on this one adds the selection to its labels. It is made from the averaged network's plain
-    predictions at the end.
+    At the end of the run, images are selected by the averaged network's unrefined predictions. The run that depends on
+    this one adds them to its labels.
     """
 
     def __init__(self, facts: Facts, power: float = 1 / 3) -> None:

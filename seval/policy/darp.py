@@ -1,4 +1,4 @@
-"""DARP: pseudo-labels refined as a whole to a wanted class distribution, and the estimate of that distribution."""
+"""DARP: refine all pseudo-labels together to a target class distribution, and estimate that distribution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TINY = 1e-6
 
 
 def remove_noise(probs: Tensor, target: Tensor, alpha: float) -> Tensor:
-    """Keep of each class its alpha * target likeliest images, scaled to weigh the target, and normalize the rows."""
+    """Keep the alpha * target likeliest images of each class, scale their sum to the target, normalize the rows."""
     ranks = probs.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
     kept = probs * (ranks < (alpha * target).floor())
     kept = kept * ((target + TINY) / (kept.sum(0) + TINY)) + TINY
@@ -23,10 +23,10 @@ def remove_noise(probs: Tensor, target: Tensor, alpha: float) -> Tensor:
 
 
 def refine(probs: Tensor, target: Tensor, alpha: float = 2.0, iterations: int = 10) -> Tensor:
-    """DARP's convex program (Kim et al., arXiv 2007.08844, Alg. 1): (M, C), wanted images per class (C,) -> (M, C).
+    """DARP's convex program (Kim et al., arXiv 2007.08844, Alg. 1): (M, C), target class counts (C,) -> (M, C).
 
-    Alternates rows, which sum to 1, and columns, whose sums meet `target`; a row of less entropy moves less. The
-    columns' equations are solved by Newton's method on their logarithm; the published code stops a secant early.
+    Alternately makes the rows sum to 1 and the columns sum to `target`; rows with low entropy change less. The column
+    equations are solved by Newton's method on their logarithm. The published code uses a secant method, stopped early.
     """
     probs, target = remove_noise(probs.double(), target.double(), alpha), target.double().clamp_min(TINY)
     entropy = -(probs * torch.log(probs + TINY)).sum(1, keepdim=True)
@@ -38,13 +38,13 @@ def refine(probs: Tensor, target: Tensor, alpha: float = 2.0, iterations: int = 
 
 
 def _columns(log_scaled: Tensor, entropy: Tensor, log_target: Tensor, nu: Tensor) -> Tensor:
-    """nu (C,) with sum_n exp(log_scaled - nu entropy) = target in each column; the sum's logarithm is convex in nu."""
+    """Solve sum_n exp(log_scaled - nu entropy) = target for nu (C,). The logarithm of the sum is convex in nu."""
     for _ in range(30):
         terms = log_scaled - nu * entropy
         excess = torch.logsumexp(terms, 0) - log_target
         slope = (terms.softmax(0) * entropy).sum(0).clamp_min(1e-9)
         change = excess / slope
-        nu = (nu + change).clamp(-1e7, 1e7)  # confident predictions move only by a large nu
+        nu = (nu + change).clamp(-1e7, 1e7)  # confident predictions change only with a large nu
         if (change.abs() < TINY * nu.abs().clamp_min(1)).all():
             break
     return nu
@@ -53,8 +53,8 @@ def _columns(log_scaled: Tensor, entropy: Tensor, log_target: Tensor, nu: Tensor
 class Darp(Rule):
     """Distribution aligning refinery of pseudo-labels (Kim et al., arXiv 2007.08844).
 
-    The last predictions of all unlabeled images are refined together every `period` steps, from the share `start` of
-    training on. The wanted distribution is the one that the prerequisite estimated or, without one, the labeled one.
+    After the share `start` of training, the last predictions of all unlabeled images are refined together every
+    `period` steps. The target distribution is the prerequisite's estimate or, if there is none, that of the labels.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class Darp(Rule):
             raise PolicyError(f"darp period {period}, iterations {iterations} and alpha {alpha:g} must be positive")
         counts = torch.as_tensor(facts.artifacts.get("unlabeled_counts", facts.class_counts)).double()
         if not counts.sum() > 0:
-            raise PolicyError("the estimate phase accepted no estimate of the unlabeled distribution; train it longer")
+            raise PolicyError("the estimate run accepted no estimate of the unlabeled distribution; train it longer")
         self.target = nn.Buffer(counts * facts.num_unlabeled / counts.sum(), persistent=False)
         uniform = torch.full((facts.num_unlabeled, facts.num_classes), 1 / facts.num_classes)
-        self.table = nn.Buffer(uniform)  # the last prediction of each image
+        self.table = nn.Buffer(uniform)  # last prediction of each image
         self.refined = nn.Buffer(uniform.clone())
         self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         if step is None:
-            return pseudo  # which images these are is not known
+            return pseudo  # which images these are is only known in training
         self.table[step.index] = pseudo.probs.to(self.table.dtype)
         if step.progress < self.start:
             return pseudo
@@ -86,10 +86,10 @@ class Darp(Rule):
 
 
 class DarpEstimate(Rule):
-    """DARP's estimate of the unlabeled class counts: held-out confusion, inverted, on summed predictions (appendix C).
+    """DARP's estimate q (C,) of the unlabeled class counts (appendix C). Does not change pseudo-labels.
 
-    Averaged over the evaluations whose confusion has a condition number below `condition` and whose estimate has
-    nothing negative. Changes no pseudo-label.
+    Solves (held-out confusion matrix) q = summed predictions on unlabeled images. Averages over the evaluations whose
+    matrix has a condition number below `condition` and whose counts are all >= 0.
     """
 
     def __init__(self, facts: Facts, condition: float = 100.0) -> None:
@@ -116,7 +116,7 @@ class DarpEstimate(Rule):
 
 
 def unlabeled_counts(held_out: HeldOut, probs: Tensor, condition: float) -> Tensor | None:
-    """(C,) counts q that solve confusion q = sum of probs (M, C); None where that is not to be trusted."""
+    """(C,) counts q that solve (confusion matrix) q = sum of probs (M, C); None if the solution is not reliable."""
     confusion = torch.zeros(probs.shape[1], probs.shape[1], dtype=torch.float64, device=held_out.probs.device)
     confusion.index_add_(0, held_out.labels, held_out.probs.double())  # row: true class
     confusion = (confusion / confusion.sum(1, keepdim=True)).T

@@ -1,4 +1,4 @@
-"""Rules on features: DASO's semantic pseudo-labels and USADTM's templates, over a class-balanced queue."""
+"""Rules that use features, with a class-balanced queue: DASO's semantic pseudo-labels and USADTM's templates."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from seval.policy.base import Facts, PseudoLabels, Rule, Step, Student
 
 
 class FeatureQueue(nn.Module):
-    """The last features of each class, first in first out, as many of every class; a prototype is their mean."""
+    """A first-in, first-out queue of the last `size` features of each class; the prototype of a class is their mean."""
 
     def __init__(self, num_classes: int, size: int, feature_dim: int) -> None:
         super().__init__()
         self.features = nn.Buffer(torch.zeros(num_classes, size, feature_dim))
-        self.count = nn.Buffer(torch.zeros(num_classes, dtype=torch.int64))  # ever pushed
+        self.count = nn.Buffer(torch.zeros(num_classes, dtype=torch.int64))  # features pushed so far
 
     def push(self, features: Tensor, labels: Tensor) -> None:
-        """Add features (B, D) of labels (B,), of which the later ones are the newer."""
+        """Add features (B, D) with labels (B,); later rows count as newer."""
         same = F.one_hot(labels, len(self.count))
-        rank = same.cumsum(0)[torch.arange(len(labels), device=labels.device), labels] - 1  # among those of its class
-        newest = rank >= same.sum(0)[labels] - self.features.shape[1]  # so that no place is written twice
+        rank = same.cumsum(0)[torch.arange(len(labels), device=labels.device), labels] - 1  # within the class
+        newest = rank >= same.sum(0)[labels] - self.features.shape[1]  # no slot is written twice
         place = (self.count[labels] + rank) % self.features.shape[1]
         self.features[labels[newest], place[newest]] = features[newest].to(self.features.dtype)
         self.count += same.sum(0)
 
     def prototypes(self) -> Tensor:
-        """(C, D) means; zero for a class without features."""
+        """(C, D) mean features; zero for a class without features."""
         return self.features.sum(1) / self.count.clamp(1, self.features.shape[1])[:, None]
 
 
 def similarity(features: Tensor, prototypes: Tensor, temperature: float = 1.0) -> Tensor:
-    """Cosines over the temperature: (N, D), (C, D) -> (N, C)."""
+    """Cosine similarity divided by the temperature: (N, D), (C, D) -> (N, C)."""
     return F.normalize(features) @ F.normalize(prototypes).T / temperature
 
 
 class Semantic(Rule):
-    """A rule on similarities to class prototypes: means of the averaged network's features of labeled images."""
+    """A rule that uses similarities to class prototypes: means of the averaged network's features of labeled images."""
 
     def __init__(self, facts: Facts, queue: int, start: float) -> None:
         super().__init__()
         if not 0 <= start < 1:
-            raise PolicyError(f"start is {start:g}, but is a share of training, at least 0 and below 1")
+            raise PolicyError(f"start is {start:g}, but must be a share of training, at least 0 and below 1")
         self.start = start
         self.queue = FeatureQueue(facts.num_classes, queue, facts.feature_dim)
 
     def observe(self, step: Step) -> bool:
-        """Take in this step's labeled features; whether the rule acts yet."""
+        """Add this step's labeled features to the queue. Returns whether the rule is active yet."""
         self.queue.push(step.anchors(), step.anchor_labels)
         return step.progress >= self.start
 
 
 class DasoAlign(Semantic):
-    """DASO's semantic alignment alone (Oh et al., arXiv 2106.05682, Eq. 6): a penalty, and no change of pseudo-labels.
+    """DASO's semantic alignment alone (Oh et al., arXiv 2106.05682, Eq. 6): a penalty; pseudo-labels do not change.
 
-    The strong view's similarities to the prototypes are drawn to the weak view's, from the share `start` of training.
+    After the share `start` of training, the strong view's similarities to the prototypes are pulled to the weak view's.
     """
 
     def __init__(
@@ -87,19 +87,19 @@ class DasoAlign(Semantic):
 
 
 def blend(probs: Tensor, semantic: Tensor, distribution: Tensor, temperature: float) -> Tensor:
-    """DASO's pseudo-labels, Eq. 4 and 5: the more frequent the predicted class, the more of the semantic one.
+    """DASO's pseudo-labels, Eq. 4 and 5: the more frequent the predicted class, the larger the semantic share.
 
-    probs, semantic (N, C); distribution (C,) of the pseudo-labels so far, flattened by the temperature, largest made 1.
+    probs, semantic: (N, C). distribution: (C,) of the pseudo-labels so far; flattened by the temperature, maximum 1.
     """
     share = ((distribution / distribution.max()) ** (1 / temperature))[probs.argmax(1)][:, None]
     return (1 - share) * probs + share * semantic
 
 
 class Daso(DasoAlign):
-    """Distribution-aware semantics-oriented pseudo-labels, and their semantic alignment (Oh et al., arXiv 2106.05682).
+    """Distribution-aware semantics-oriented pseudo-labels with semantic alignment (Oh et al., arXiv 2106.05682).
 
-    The distribution is that of the final labels of the last full `window` steps, confident or not; `flatness` is the
-    paper's T_dist.
+    The distribution counts the final pseudo-labels, confident or not, of the last complete window of `window` steps.
+    `flatness` is T_dist in the paper.
     """
 
     def __init__(
@@ -114,31 +114,31 @@ class Daso(DasoAlign):
     ) -> None:
         super().__init__(facts, alignment, temperature, start, queue)
         if flatness <= 0 or window < 1:
-            raise PolicyError(f"daso flatness is {flatness:g} and window {window}, but both must be positive")
+            raise PolicyError(f"daso has flatness {flatness:g} and window {window}, but both must be positive")
         self.flatness, self.window = flatness, window
         self.distribution = nn.Buffer(torch.full((facts.num_classes,), 1 / facts.num_classes))
-        self.counts = nn.Buffer(torch.zeros(facts.num_classes, dtype=torch.int64))  # of this window
+        self.counts = nn.Buffer(torch.zeros(facts.num_classes, dtype=torch.int64))  # in this window
         self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         if step is None:
-            return pseudo  # without features there are no semantic labels
+            return pseudo  # no features, so no semantic labels
         probs = pseudo.probs
         if self.observe(step):
             probs = blend(probs, self.semantic(step.features).softmax(1), self.distribution, self.flatness)
         self.counts += torch.bincount(probs.argmax(1), minlength=len(self.counts))
         self.steps += 1
-        full = self.steps % self.window == 0  # without waiting for the device to say so
+        full = self.steps % self.window == 0  # a tensor: nothing waits for the device
         self.distribution.copy_(torch.where(full, self.counts / self.counts.sum(), self.distribution))
         self.counts.mul_(~full)
         return pseudo._replace(probs=probs)
 
 
 class TemplateThreshold(Semantic):
-    """Deformable template matching (USADTM, Han et al., arXiv 2010.05517): keep where the nearest templates agree.
+    """Deformable template matching (USADTM, Han et al., arXiv 2010.05517): keep images whose nearest templates agree.
 
-    The nearest template must be the same by cosine and by distance, and its cosine at least tau. `template_label` then
-    makes it the label. The templates are prototypes of the averaged network; those of the paper are the trained one's.
+    The nearest template must be the same by cosine and by distance, with a cosine of at least tau. `template_label`
+    then makes it the label. Templates are prototypes of the averaged network; the paper uses the trained network.
     """
 
     def __init__(self, facts: Facts, tau: float = 0.85, start: float = 0.002, queue: int = 256) -> None:
@@ -156,7 +156,7 @@ class TemplateThreshold(Semantic):
 
 
 class TemplateLabel(Rule):
-    """The class of the nearest template, by cosine, as a hard label; templates of `template_threshold` before it."""
+    """The class of the nearest template by cosine, as a hard label. Uses the templates of `template_threshold`."""
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""The two fits of SEVAL on held-out logits: class offsets pi (Eq. 6) and confidence thresholds tau (Eq. 7, 25, 26).
+"""SEVAL's two fits on held-out logits: class offsets pi (Eq. 6) and confidence thresholds tau (Eq. 7, 25, 26).
 
-Each has two solvers: "nelder-mead" goes through the iterates of the published procedure, "exact" finds the optimum.
+Each fit has two solvers: "nelder-mead" repeats the iterations of the published code; "exact" finds the optimum.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ Ints = NDArray[np.intp]
 SOLVERS = ("nelder-mead", "exact")
 TOLERANCE = 1e-7  # of Nelder-Mead, in the variables and in the objective
 ABSENT_LOSS = 2.0  # the published loss of a class without held-out samples
-FEWEST_SAMPLES = 10  # a group with fewer held-out samples of its own classes is rare
-FEWEST_SHARE = 0.1  # so is a group whose predictions weigh at most this part of an even share
-TINY = 1e-6  # keeps an empty selection at accuracy 0, as published
+FEWEST_SAMPLES = 10  # a group with fewer held-out samples is rare
+FEWEST_SHARE = 0.1  # a group is also rare if its predictions weigh at most this part of an even share
+TINY = 1e-6  # gives an empty selection accuracy 0, as published
 
 
 class ThresholdFit(NamedTuple):
-    """Confidence thresholds tau (C,) in [0, 1], and rare (C,), the classes whose group has too little evidence."""
+    """Confidence thresholds tau (C,) in [0, 1], and rare (C,): the classes whose group has too few samples to fit."""
 
     tau: Floats
     rare: NDArray[np.bool_]
@@ -36,17 +36,17 @@ def fit_offsets(
     bounds: tuple[float, float] = (1e-3, 3.0),
     solver: str = "nelder-mead",
 ) -> Floats:
-    """Return the offsets pi (C,) for which softmax(logits - log pi) best explains held-out labels, per class.
+    """Return the offsets pi (C,) with which softmax(logits - log pi) fits the held-out labels best.
 
-    The loss is the cross-entropy averaged within each class, then over classes: Eq. 6 of the paper averages over
-    samples, the published code over classes, and so does this. A common factor of pi leaves it unchanged, hence:
+    The loss is the cross-entropy averaged within each class, then over classes, as in the published code. (Eq. 6 of
+    the paper averages over samples.) Multiplying pi by a common factor does not change the loss. Therefore:
 
-    - "nelder-mead" returns the factor at which the published search, which starts from all ones and has SciPy's
-      default limits, happens to stop. A class without samples drifts up and takes the others to the lower bound.
-    - "exact" returns the minimum over all pi with max(pi) / min(pi) <= bounds[1] / bounds[0], which is all that the
-      box says once the factor is free. The geometric mean of the offsets (one per group) is 1, or as near to 1 as
-      the box allows. A group without samples would go to infinity and drop out of the softmax: the others are
-      fitted in that limit, and it gets their geometric mean, that is, no offset.
+    - "nelder-mead" returns the factor at which the published search happens to stop; it starts from all ones and has
+      SciPy's default limits. The offset of a class without samples grows, and the others fall to the lower bound.
+    - "exact" returns the minimum over all pi with max(pi) / min(pi) <= bounds[1] / bounds[0], which is what the bounds
+      mean when the factor is free. The geometric mean of the offsets (one per group) is 1, or as close to 1 as the
+      bounds allow. The offset of a group without samples would go to infinity, which removes it from the softmax.
+      The other groups are fitted in that limit, and this group gets their geometric mean, that is, no offset.
 
     Args:
         logits: (N, C) held-out logits, array or CPU tensor.
@@ -75,22 +75,22 @@ def fit_thresholds(
     groups: ArrayLike | None = None,
     solver: str = "nelder-mead",
 ) -> ThresholdFit:
-    """Return thresholds above which the predictions into each group of classes reach the target accuracy.
+    """Return thresholds above which the predictions of each group of classes reach the target accuracy.
 
-    tau minimizes |A(tau) - target| over [0, 1], with A(tau) the weighted share of correct predictions among those
-    into the group with confidence > tau. A group that is accurate enough without a threshold gets 0 (Eq. 7, 25 and
-    26 of the paper's second version print this condition the other way round), and so does a rare one: its predictions
-    weigh at most a tenth of an even share, or its classes have fewer than 10 held-out samples (appendix C.2).
+    tau minimizes |A(tau) - target| over [0, 1]. A(tau) is the weighted share of correct predictions among those of the
+    group with confidence > tau. A group that is accurate enough without a threshold gets 0. (Eq. 7, 25 and 26 of the
+    paper's second version print this condition the other way round.) A rare group also gets 0: its predictions weigh
+    at most a tenth of an even share, or its classes have fewer than 10 held-out samples (appendix C.2).
 
-    |A(tau) - target| is a step function: "nelder-mead" starts from 0.95 as published and can stop on a plateau;
-    "exact" tries every step and, of equally good thresholds, returns the smallest, which keeps the most samples.
+    |A(tau) - target| is a step function. "nelder-mead" starts from 0.95, as published, and can stop on a plateau.
+    "exact" tries every step. Of equally good thresholds it returns the smallest, which keeps the most samples.
 
     Args:
         logits: (N, C) held-out logits, already refined by the offsets, array or CPU tensor.
         labels: (N,) true classes, integers in 0..C-1.
-        target: wanted accuracy, a share in [0, 1].
-        class_counts: (C,) training samples per class; a held-out sample weighs the largest count over that of its
-            class (appendix C.1). None: all weigh 1.
+        target: target accuracy, a share in [0, 1].
+        class_counts: (C,) training samples per class. A held-out sample has the weight largest count / count of its
+            class (appendix C.1). None: all weights are 1.
         groups: (C,) integers; classes with equal values share one threshold. None: each class has its own.
         solver: "nelder-mead" or "exact".
 
@@ -130,9 +130,9 @@ def _nelder_mead_offsets(z: Floats, y: Ints, group: Ints, low: float, high: floa
 
 
 def _published_loss(z: Floats, y: Ints, group: Ints) -> Callable[[Floats], float]:
-    """Return the published objective of pi (G,), at one matrix-vector product an evaluation.
+    """Return the published objective of pi (G,). One evaluation costs one matrix-vector product.
 
-    It is the class-averaged cross-entropy divided by C once more, and the tolerance of the search is in its units.
+    It is the class-averaged cross-entropy, divided by C once more. The tolerance of the search is in these units.
     """
     classes = z.shape[1]
     count = np.bincount(y, minlength=classes)
@@ -149,7 +149,7 @@ def _published_loss(z: Floats, y: Ints, group: Ints) -> Callable[[Floats], float
 
 
 def _exact_offsets(z: Floats, y: Ints, group: Ints, low: float, high: float) -> Floats:
-    """Minimize over log pi the loss of the groups that have samples. Returns pi (G,)."""
+    """Minimize the loss of the groups with samples over log pi. Returns pi (G,)."""
     seen = np.unique(group[y])
     kept = np.isin(group, seen)
     z = z[:, kept]
@@ -166,8 +166,8 @@ def _exact_offsets(z: Floats, y: Ints, group: Ints, low: float, high: float) -> 
 def _newton(exp_z: Floats, weight: Floats, share: Floats, reach: float) -> Floats:
     """Minimize weight @ log(exp_z @ exp(-u)) + share @ u over u (G,) with max(u) - min(u) <= reach; mean(u) is 0.
 
-    Any such u, shifted, is in the box |u| <= reach / 2: this is projected Newton there, without the coordinates that
-    push against a side. exp_z is (N, G); weight (N,) and share (G,) each sum to 1.
+    A shift brings every such u into the box |u| <= reach / 2. This is projected Newton in that box; coordinates that
+    push against a bound are left out of the step. exp_z is (N, G); weight (N,) and share (G,) each sum to 1.
     """
 
     def evaluate(u: Floats) -> tuple[float, Floats]:
@@ -175,7 +175,7 @@ def _newton(exp_z: Floats, weight: Floats, share: Floats, reach: float) -> Float
         total = terms.sum(axis=1, keepdims=True)
         return weight @ np.log(total[:, 0]) + share @ u, terms / total
 
-    half, slack = reach / 2, 1e-14  # slack: near the optimum rounding hides in the value what the slope still shows
+    half, slack = reach / 2, 1e-14  # slack: near the optimum, rounding hides changes of the value
     u = np.zeros(share.size)
     value, p = evaluate(u)
     for _ in range(200):
@@ -185,12 +185,12 @@ def _newton(exp_z: Floats, weight: Floats, share: Floats, reach: float) -> Float
         steepest = np.abs(slope[free]).max(initial=0)
         if steepest < 1e-13:
             break
-        hessian = np.diag(mass + 1e-3 * steepest) - (p.T * weight) @ p  # damped: separable classes have no curvature
+        hessian = np.diag(mass + 1e-3 * steepest) - (p.T * weight) @ p  # damped: no curvature if separable
         if free.all():
-            hessian += 1 / share.size  # along the free common factor there is none either, and no slope
+            hessian += 1 / share.size  # the free common factor has no curvature and no slope
         step = np.zeros_like(u)
         step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], slope[free])
-        step *= min(1, 2 / np.abs(step).max())  # the curvature changes by factors of e over distances of 1
+        step *= min(1, 2 / np.abs(step).max())  # over a distance of 1 the curvature changes by a factor of e
         for shrink in 0.5 ** np.arange(40):
             trial = np.clip(u + shrink * step, -half, half)
             new_value, new_p = evaluate(trial)
@@ -203,7 +203,7 @@ def _newton(exp_z: Floats, weight: Floats, share: Floats, reach: float) -> Float
 
 
 def _threshold(confidence: Floats, weight: Floats, correct: Floats, target: float, solver: str) -> float:
-    """Minimize |A(th) - target| over th in [0, 1] for samples (n,) in the order of their confidence."""
+    """Minimize |A(th) - target| over th in [0, 1] for samples (n,) sorted by confidence."""
     kept, right = np.cumsum([weight[::-1], (weight * correct)[::-1]], axis=1)[:, ::-1]  # from each sample upwards
     gaps = np.append(np.abs(right / (TINY + kept) - target), target)
 
@@ -226,16 +226,16 @@ def _checked(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, sol
     if samples == 0:
         problem = "the held-out set is empty; hold out at least one labeled sample, better 10 per class"
     elif y.shape != (samples,) or not np.issubdtype(y.dtype, np.integer):
-        problem = f"labels is {y.dtype} {y.shape}; expected integers ({samples},): a class index per row of logits"
+        problem = f"labels is {y.dtype} {y.shape}; expected integers ({samples},): one class index per row of logits"
     elif y.min() < 0 or y.max() >= classes:
         problem = f"labels span {y.min()}..{y.max()}; expected 0..{classes - 1}: are unlabeled samples among them?"
     elif not np.isfinite(z).all():
         bad = np.count_nonzero(~np.isfinite(z).all(axis=1))
-        problem = f"{bad} of {samples} rows of logits are NaN or infinite; expected finite ones: did training diverge?"
+        problem = f"{bad} of {samples} rows of logits are NaN or infinite; expected finite rows: did training diverge?"
     elif group.shape != (classes,) or not np.issubdtype(group.dtype, np.integer):
-        problem = f"groups is {group.dtype} {group.shape}; expected integers ({classes},): the group of every class"
+        problem = f"groups is {group.dtype} {group.shape}; expected integers ({classes},): the group of each class"
     elif solver not in SOLVERS:
-        problem = f"solver is {solver!r}; expected one of {SOLVERS}: choose one"
+        problem = f"solver is {solver!r}; expected one of {SOLVERS}"
     else:
         return z, y.astype(np.intp), np.unique(group, return_inverse=True)[1]
     raise ValueError(problem)

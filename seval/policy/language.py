@@ -1,4 +1,4 @@
-"""The policy language, as in `logit_adjust(1.0) | threshold(0.95) | one_hot`: rules by name, read and built."""
+"""The policy language: parses and builds policies such as `logit_adjust(1.0) | threshold(0.95) | one_hot`."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ RULES: dict[str, type[Rule]] = {
 
 @cache
 def known_rules() -> dict[str, type[Rule]]:
-    """Every rule by the name a policy uses: the package's own, and those that others register as `seval.rules`.
+    """All rules by name: those of this package, and those that other packages register as entry points `seval.rules`.
 
-    Raises `PolicyError` where another package takes a name that is taken, or its rule cannot be imported.
+    Raises `PolicyError` if another package uses a name that is taken, or if its rule cannot be imported.
     """
     rules = dict(RULES)
     for point in entry_points(group="seval.rules"):
@@ -60,18 +60,18 @@ def known_rules() -> dict[str, type[Rule]]:
 
 
 def canonical(text: str) -> str:
-    """One spelling for every policy that means the same: `threshold(0.95)`, `threshold(tau=0.95)` are `threshold`."""
+    """The same spelling for policies that mean the same: `threshold(0.95)` and `threshold(tau=0.95)` -> `threshold`."""
     return " | ".join(map(str, _recipes(text)))
 
 
 def build_policy(text: str, facts: Facts) -> Policy:
-    """The policy of that text. Raises `RecipeError` on an unknown rule or an argument that it does not take."""
+    """Build a policy from its text. Raises `RecipeError` for an unknown rule or a wrong argument."""
     rules: list[Rule] = []
     for recipe in _recipes(text):
         rules.append(_kind().build(recipe, facts._replace(before=tuple(rules))))
     policy = Policy(*rules)
     policy.text = canonical(text)
-    policy.artifact()  # raises where two rules learn the same
+    policy.artifact()  # raises if two rules learn the same quantity
     return policy
 
 

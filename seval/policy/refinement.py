@@ -1,4 +1,4 @@
-"""Rules that refine the probabilities (the paper's PLR)."""
+"""Rules that refine the probabilities (PLR in the paper)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from seval.policy.base import Facts, PseudoLabels, Rule, Step
 
 
 def divide(probs: Tensor, offset: Tensor) -> Tensor:
-    """Rows of softmax(z - log offset) from rows of softmax(z): two (N, C), (C,) -> (N, C).
+    """Turn rows softmax(z) into rows softmax(z - log offset): (N, C), (C,) -> (N, C).
 
-    The factor is the ratio of the row sums, so that a uniform offset of 1 returns the very same bits.
+    Rows are scaled by the ratio of the row sums, so that an offset of 1 for all classes returns identical bits.
     """
     divided = probs / offset
     return divided * (probs.sum(1, keepdim=True) / divided.sum(1, keepdim=True))
 
 
 class LogitAdjust(Rule):
-    """softmax(z - tau log prior), the prior being the labeled one (post-hoc logit adjustment of the pseudo-labels).
+    """softmax(z - tau log prior), with the class prior of the labels: post-hoc logit adjustment of pseudo-labels.
 
     Menon et al., arXiv 2007.07314; on pseudo-labels as "FixMatch w/ LA" of SEVAL, arXiv 2407.05370.
     """
@@ -34,24 +34,24 @@ class LogitAdjust(Rule):
 
 
 def align(probs: Tensor, target: Tensor, running: Tensor) -> Tensor:
-    """Rows scaled class by class by target / running mean, then normalized: (N, C), two (C,) -> (N, C)."""
+    """Multiply each class by target / running mean, then normalize the rows: (N, C), two (C,) -> (N, C)."""
     return divide(probs, (running + 1e-6) / (target + 1e-6))
 
 
 class Align(Rule):
-    """Distribution alignment: scale predictions as if their running mean were the labeled prior.
+    """Distribution alignment: scale predictions so that their running mean approaches the class prior of the labels.
 
-    ReMixMatch (Berthelot et al., arXiv 1911.09785); the prior to the power `temperature`, normalized, is CReST+'s (Wei
-    et al., arXiv 2102.09559). The mean is over the last `window` batches, this one included.
+    As in ReMixMatch (Berthelot et al., arXiv 1911.09785). The prior to the power `temperature`, normalized, is used by
+    CReST+ (Wei et al., arXiv 2102.09559). The mean is over the last `window` batches, including the current batch.
     """
 
     def __init__(self, facts: Facts, temperature: float = 1.0, window: int = 128) -> None:
         super().__init__()
         if window < 1:
-            raise PolicyError(f"align window is {window}, but at least the present batch must be in it")
+            raise PolicyError(f"align window is {window}, but must be at least 1 (the current batch)")
         target = (facts.class_counts / facts.class_counts.sum()) ** temperature
         self.target = nn.Buffer(target / target.sum(), persistent=False)
-        self.means = nn.Buffer(torch.zeros(window, facts.num_classes))  # of the last batches, in turn
+        self.means = nn.Buffer(torch.zeros(window, facts.num_classes))  # of the last batches, as a ring
         self.seen = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
@@ -83,7 +83,7 @@ class Sharpen(Rule):
 
 
 def one_hot(probs: Tensor) -> Tensor:
-    """All of a row's mass on its largest entry, the first one of several: (N, C) -> (N, C)."""
+    """Put the whole mass of a row on its largest entry; the first if several are equal: (N, C) -> (N, C)."""
     return torch.zeros_like(probs).scatter_(1, probs.argmax(1, keepdim=True), 1.0)
 
 

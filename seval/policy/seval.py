@@ -23,10 +23,10 @@ TAU_START = 0.95
 
 
 class Curriculum:
-    """What SEVAL learns of one quantity: row l is its state after evaluation l.
+    """What SEVAL learns about one quantity, pi or tau: row l is its state after evaluation l.
 
-    `fitted` (L, C) are the estimates pi* or tau*, `smoothed` (L, C) their moving average, the only place where it is
-    taken, and `rare` (L, C) the classes whose fit was overruled for want of held-out samples.
+    `fitted` (L, C) are the estimates pi* or tau*. `smoothed` (L, C) is their moving average, computed only here.
+    `rare` (L, C) marks the classes whose fit was replaced because they have too few held-out samples.
     """
 
     def __init__(self, start: np.ndarray, decay: float) -> None:
@@ -36,20 +36,20 @@ class Curriculum:
         self.rare = np.empty((0, len(start)), bool)
 
     def append(self, fitted: np.ndarray) -> None:
-        """Add an evaluation's estimate (C,) and smooth it in."""
+        """Add the estimate (C,) of an evaluation and update the moving average."""
         previous = self.smoothed[-1] if len(self.smoothed) else self.start
         self.fitted = np.vstack([self.fitted, fitted])
         self.smoothed = np.vstack([self.smoothed, self.decay * previous + (1 - self.decay) * fitted])
         self.rare = np.vstack([self.rare, np.zeros(len(fitted), bool)])
 
     def overrule(self, rare: np.ndarray) -> None:
-        """Give rare classes the smallest value of the last row: the strongest boost. As published, in both rows."""
+        """Give rare classes the smallest value of the last row, the strongest boost; in both arrays, as published."""
         self.rare[-1] = rare
         for rows in (self.fitted, self.smoothed):
             rows[-1, rare] = rows[-1].min()
 
     def row(self, progress: float) -> int:
-        """The row of the evaluation at `progress` in (0, 1], one row being one evaluation."""
+        """The row of the evaluation at `progress` in (0, 1]; there is one row per evaluation."""
         return round(progress * len(self.smoothed)) - 1
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
@@ -58,15 +58,15 @@ class Curriculum:
 
     @classmethod
     def read(cls, arrays: Mapping[str, np.ndarray], name: str, start: np.ndarray, decay: float) -> Curriculum:
-        """The inverse of `arrays`. Where only smoothed rows are known, the estimates are recovered with `decay`."""
+        """The inverse of `arrays`. If only the smoothed rows are known, the estimates are recovered with `decay`."""
         curriculum = cls(start, decay)
         smoothed = np.asarray(arrays[f"{name}_smoothed"], np.float64)
         if smoothed.ndim != 2 or smoothed.shape[1] != len(start) or not len(smoothed):
             raise PolicyError(
-                f"the curriculum of {name} has shape {smoothed.shape}, but (evaluations, {len(start)}) is expected"
+                f"the curriculum of {name} has shape {smoothed.shape}, but must have (evaluations, {len(start)})"
             )
         if not (np.isfinite(smoothed) & (smoothed > 0)).all():
-            raise PolicyError(f"the curriculum of {name} has values that are not finite and above 0")
+            raise PolicyError(f"the curriculum of {name} has values that are not finite or not above 0")
         curriculum.smoothed = smoothed
         previous = np.vstack([start, smoothed[:-1]])
         curriculum.fitted = arrays.get(f"{name}_fitted", (smoothed - decay * previous) / (1 - decay))
@@ -75,7 +75,7 @@ class Curriculum:
 
 
 def published(prefix: str | Path) -> dict[str, np.ndarray]:
-    """The authors' `<prefix>_estim_pi.npy` and `<prefix>_estim_thres.npy` as an artifact; their rows are smoothed."""
+    """Read the authors' `<prefix>_estim_pi.npy` and `<prefix>_estim_thres.npy`, whose rows are smoothed."""
     arrays = {}
     for name, suffix in (("pi", "pi"), ("tau", "thres")):
         file = Path(f"{prefix}_estim_{suffix}.npy")
@@ -87,9 +87,9 @@ def published(prefix: str | Path) -> dict[str, np.ndarray]:
 
 
 class Learned(Rule):
-    """A rule whose per-class values are fitted on the held-out split, or replayed from a prerequisite's artifact."""
+    """A rule with per-class values, fitted on the held-out split or replayed from the arrays of a prerequisite."""
 
-    name: str  # of the quantity
+    name: str  # of the learned quantity
 
     def __init__(self, facts: Facts, start: np.ndarray, decay: float, groups: int, solver: str) -> None:
         super().__init__()
@@ -106,20 +106,20 @@ class Learned(Rule):
             if facts.num_evaluations not in (0, rows):
                 raise PolicyError(
                     f"the curriculum of {self.name} has {rows} rows, but this run has {facts.num_evaluations} "
-                    "evaluations; SOLVER.MAX_ITER / PERIODS.EVAL must be the rows"
+                    "evaluations; set SOLVER.MAX_ITER and PERIODS.EVAL so that both numbers are equal"
                 )
         elif facts.num_held_out:
             self.curriculum = Curriculum(start, decay)
         else:
             raise PolicyError(
                 f"{type(self).__name__} has neither a curriculum to replay nor held-out labels to fit on; "
-                "run the estimate phase first (--with-prerequisites does), or set DATASET.HELD_OUT to valid"
+                "run the estimate phase first (as --with-prerequisites does), or set DATASET.HELD_OUT to valid"
             )
         self.fitted = nn.Buffer(torch.tensor(start, dtype=torch.float32))
         self.smoothed = nn.Buffer(torch.tensor(start, dtype=torch.float32))
 
     def fit(self, held_out: HeldOut) -> None:
-        """Append this evaluation's estimate to the curriculum."""
+        """Append the estimate of this evaluation to the curriculum."""
         raise NotImplementedError
 
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
@@ -130,7 +130,7 @@ class Learned(Rule):
         return {f"{self.name}_{stat}": float(getattr(self.smoothed, stat)()) for stat in ("min", "max")}
 
     def use(self, row: int) -> None:
-        """Act by this row of the curriculum from now on."""
+        """Use this row of the curriculum from now on."""
         self.fitted.copy_(torch.from_numpy(self.curriculum.fitted[row]))
         self.smoothed.copy_(torch.from_numpy(self.curriculum.smoothed[row]))
 
@@ -146,9 +146,9 @@ class Learned(Rule):
 
 
 class SevalRefine(Learned):
-    """q = softmax(z - log pi), with pi maximizing the class-averaged likelihood of the held-out labels (Eq. 6).
+    """q = softmax(z - log pi), where pi maximizes the class-averaged likelihood of the held-out labels (Eq. 6).
 
-    The pseudo-labels use the moving average of pi, the test-time offset the last estimate itself, as published.
+    Pseudo-labels use the moving average of pi; the test-time offset uses the last estimate itself, as published.
     """
 
     name = "pi"
@@ -172,27 +172,27 @@ class SevalRefine(Learned):
         )
 
     def boost(self, rare: np.ndarray) -> None:
-        """Overrule the offsets of classes that the threshold fit found too rare."""
+        """Replace the offsets of classes that the threshold fit found too rare."""
         self.curriculum.overrule(rare)
         self.use(-1)
 
     def offsets(self) -> dict[str, Tensor]:
-        # recovered estimates of a published curriculum may leave the box where the rare rule jumped
+        # estimates recovered from a published curriculum can leave the bounds where a rare class was boosted
         return {"seval": self.fitted.clamp(*PI_BOUNDS).log(), "seval_smoothed": self.smoothed.log()}
 
 
 class SevalOffset(SevalRefine):
-    """SEVAL's learned test-time offset for any other method: fitted or replayed as `seval_refine`, but not applied."""
+    """SEVAL's test-time offset for other methods: learned like `seval_refine`, not applied to pseudo-labels."""
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo
 
 
 class SevalThreshold(Learned):
-    """Keep class c where its confidence reaches tau_c, at which held-out precision is `target` (Eq. 7, 26).
+    """Keep pseudo-labels of class c with confidence >= tau_c, where held-out precision reaches `target` (Eq. 7, 26).
 
-    The paper's second version prints the condition with the opposite sign. tau is indexed by the refined pseudo-label,
-    as in the published code, and classes without reliable held-out samples take the strongest offset pi as well.
+    The paper's second version prints the condition with the opposite sign. As in the published code, tau is indexed by
+    the refined pseudo-label, and classes with too few held-out samples also get the strongest offset pi.
     """
 
     name = "tau"
@@ -202,7 +202,7 @@ class SevalThreshold(Learned):
     ) -> None:
         super().__init__(facts, np.full(facts.num_classes, TAU_START), decay, groups, solver)
         if not 0 <= target <= 1:
-            raise PolicyError(f"target is {target:g}, but is an accuracy, between 0 and 1")
+            raise PolicyError(f"target is {target:g}, but must be an accuracy between 0 and 1")
         self.target = target
         self.class_counts = facts.class_counts.cpu().numpy()
         self._refiners = facts.previous(SevalRefine)
@@ -212,7 +212,7 @@ class SevalThreshold(Learned):
 
     def fit(self, held_out: HeldOut) -> None:
         labels = held_out.labels.cpu().numpy()
-        balanced = len(set(np.bincount(labels, minlength=len(self.groups)))) == 1  # then no sample is worth more
+        balanced = len(set(np.bincount(labels, minlength=len(self.groups)))) == 1  # then all weights are equal
         logits = held_out.probs.clamp_min(1e-300).log().cpu().numpy()
         fit = fit_thresholds(
             logits,
@@ -229,10 +229,10 @@ class SevalThreshold(Learned):
 
 
 def neighbors(num_classes: int, groups: int) -> np.ndarray:
-    """(C,) group of each class: `groups` runs of neighbors in frequency, the last one shorter; 0 is one per class."""
+    """(C,) the group of each class: `groups` runs of consecutive classes, the last may be shorter; 0: one per class."""
     if groups < 0 or groups > num_classes:
-        raise PolicyError(f"groups is {groups}, but must lie between 0 (one per class) and the {num_classes} classes")
+        raise PolicyError(f"groups is {groups}, but must be between 0 (one per class) and {num_classes}, the classes")
     size = -(-num_classes // (groups or num_classes))
     if groups and (number := -(-num_classes // size)) != groups:
-        raise PolicyError(f"groups is {groups}, but runs of {size} of the {num_classes} classes make {number} groups")
+        raise PolicyError(f"groups is {groups}, but groups of {size} of the {num_classes} classes are {number} groups")
     return np.arange(num_classes) // size

@@ -1,4 +1,4 @@
-"""Rules that set the weights by confidence (the paper's THA)."""
+"""Rules that set the weights by confidence (THA in the paper)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from seval.policy.refinement import align, divide
 
 
 def above(probs: Tensor, tau: Tensor | float) -> Tensor:
-    """1 where a row's largest probability reaches tau, or tau of its class, else 0: (N, C), scalar or (C,) -> (N,)."""
+    """1 if the largest probability of a row is at least tau (of its class), else 0: (N, C), scalar or (C,) -> (N,)."""
     confidence, label = probs.max(dim=1)
     return (confidence >= (tau[label] if isinstance(tau, Tensor) else tau)).to(probs.dtype)
 
 
 class Confidence(Rule):
-    """A rule with a confidence `tau` in [0, 1]."""
+    """A rule with a confidence threshold `tau` in [0, 1]."""
 
     def __init__(self, tau: float) -> None:
         super().__init__()
         if not 0 <= tau <= 1:
-            raise PolicyError(f"threshold tau is {tau:g}, but a confidence lies between 0 and 1")
+            raise PolicyError(f"threshold tau is {tau:g}, but must be between 0 and 1")
         self.tau = tau
 
 
 class Threshold(Confidence):
-    """FixMatch's fixed threshold (Sohn et al., arXiv 2001.07685): keep what is at least tau confident."""
+    """FixMatch's fixed threshold (Sohn et al., arXiv 2001.07685): keep pseudo-labels with confidence >= tau."""
 
     def __init__(self, facts: Facts, tau: float = 0.95) -> None:
         super().__init__(tau)
@@ -39,25 +39,25 @@ class Threshold(Confidence):
 
 
 def flexible_thresholds(tau: float, counts: Tensor) -> Tensor:
-    """(C,) thresholds of FlexMatch, Eq. 7, 11 and 12: tau * beta / (2 - beta), with beta each class's learning status.
+    """(C,) thresholds of FlexMatch, Eq. 7, 11 and 12: tau * beta / (2 - beta); beta is the class's learning status.
 
-    counts (C + 1,) are the unlabeled images never predicted confidently, then those last predicted as each class.
+    counts (C + 1,): images never predicted confidently, then images whose last confident prediction is each class.
     """
     beta = counts[1:] / counts.max()
     return tau * beta / (2 - beta)
 
 
 class FlexMatch(Confidence):
-    """Curriculum pseudo-labeling (Zhang et al., arXiv 2110.08263): the better a class is learned, the higher its bar.
+    """Curriculum pseudo-labeling (Zhang et al., arXiv 2110.08263): better learned classes get higher thresholds.
 
-    A class's learning status is the number of unlabeled images whose last confident prediction it was, over that of the
-    best class or, as long as there are more of them, of the images never predicted confidently.
+    The learning status of a class is the number of unlabeled images whose last confident prediction is this class,
+    divided by the largest such number or, if that is larger, by the number of images never predicted confidently.
     """
 
     def __init__(self, facts: Facts, tau: float = 0.95) -> None:
         super().__init__(tau)
         self.num_classes = facts.num_classes
-        self.label = nn.Buffer(torch.full((facts.num_unlabeled,), -1))  # the last confident one of each image
+        self.label = nn.Buffer(torch.full((facts.num_unlabeled,), -1))  # last confident prediction
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         counts = torch.bincount(self.label + 1, minlength=self.num_classes + 1)
@@ -70,7 +70,7 @@ class FlexMatch(Confidence):
 
 
 def share(values: Tensor) -> Tensor:
-    """Values >= 0 over their sum; what is not finite counts as 0."""
+    """Divide values >= 0 by their sum; values that are not finite count as 0."""
     values = torch.where(values.isfinite(), values, 0.0)
     return values / values.sum()
 
@@ -78,7 +78,7 @@ def share(values: Tensor) -> Tensor:
 def fairness(logits: Tensor, mean_probs: Tensor, histogram: Tensor) -> Tensor:
     """FreeMatch's self-adaptive class fairness, Eq. 11: sum of share(mean / histogram) log share(mean_s / histogram_s).
 
-    logits (N, C) are those of the strong views that were kept; mean_probs and histogram (C,) are running ones.
+    logits (N, C) belong to the strong views that were kept; mean_probs and histogram (C,) are running averages.
     """
     probs = logits.softmax(1)
     counts = torch.bincount(probs.argmax(1), minlength=probs.shape[1])
@@ -89,8 +89,8 @@ def fairness(logits: Tensor, mean_probs: Tensor, histogram: Tensor) -> Tensor:
 class FreeMatch(Rule):
     """Self-adaptive thresholds and class fairness (Wang et al., arXiv 2205.07246).
 
-    The global threshold is the running mean confidence; a class's is that times its running mean probability over the
-    largest one. `fairness` is the weight of the penalty on the strong views' mean prediction.
+    The global threshold is the running mean confidence. Each class multiplies it by its running mean probability over
+    the largest running mean probability. `fairness` weights the penalty on the strong views' mean prediction.
     """
 
     def __init__(self, facts: Facts, momentum: float = 0.999, fairness: float = 0.001) -> None:
@@ -121,14 +121,14 @@ class FreeMatch(Rule):
 
 
 def soft_weights(confidence: Tensor, mean: Tensor, variance: Tensor, sigmas: float) -> Tensor:
-    """SoftMatch's truncated Gaussian (Eq. 7): 1 above the mean confidence, falling below it: (N,), two () -> (N,)."""
+    """SoftMatch's truncated Gaussian (Eq. 7), 1 above the mean confidence and falling below: (N,), two () -> (N,)."""
     return torch.exp(-((confidence - mean).clamp(max=0.0) ** 2) * sigmas**2 / (2 * variance))
 
 
 class SoftMatch(Rule):
-    """Weights from a truncated Gaussian of running mean and variance (Chen et al., arXiv 2301.10921).
+    """Weights from a truncated Gaussian with running mean and variance (Chen et al., arXiv 2301.10921).
 
-    The confidence is that of predictions aligned to the uniform distribution, which the labels themselves are not.
+    The confidence is taken from predictions aligned to the uniform distribution; the pseudo-labels are not aligned.
     """
 
     def __init__(self, facts: Facts, momentum: float = 0.999, sigmas: float = 2.0) -> None:
@@ -141,7 +141,7 @@ class SoftMatch(Rule):
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         if step is not None:
             news = pseudo.probs.mean(0)
-            self.mean_probs.copy_(torch.where(self.mean_probs.any(), self.mean_probs, news))  # starts at the first
+            self.mean_probs.copy_(torch.where(self.mean_probs.any(), self.mean_probs, news))  # start with the first
             self.mean_probs.lerp_(news, 1 - self.momentum)
         uniform = torch.full_like(self.mean_probs, 1 / len(self.mean_probs))
         confidence = align(pseudo.probs, uniform, self.mean_probs).max(1).values
@@ -155,8 +155,8 @@ class SoftMatch(Rule):
 def adaptive_thresholds(probs: Tensor, head: int, tau: float, old: Tensor) -> Tensor:
     """Adsh's thresholds (C,), from predictions (M, C) on all unlabeled images.
 
-    rho is the share of the predictions into class `head` that are at least tau confident. Every other class gets the
-    threshold that keeps this share of its own, at most tau; a class without predictions keeps its `old` one.
+    rho is the share of the predictions of class `head` with confidence >= tau. Every other class gets the threshold
+    that keeps the same share of its predictions, but at most tau. A class without predictions keeps its `old` value.
     """
     confidence, label = probs.max(1)
     ours = confidence[label == head]
@@ -171,10 +171,10 @@ def adaptive_thresholds(probs: Tensor, head: int, tau: float, old: Tensor) -> Te
 
 
 class Adsh(Confidence):
-    """Adaptive thresholds by class (Guo & Li, ICML 2022): of every class, keep the same share as of the most frequent.
+    """Adaptive class thresholds (Guo & Li, ICML 2022): keep the same share of every class as of the most frequent.
 
-    Keeps a row where p / tau reaches 1 in some class, which `adsh_rectify` then makes the label. Fitted at evaluations,
-    on the averaged network's predictions.
+    Keeps a row if p / tau >= 1 for any class; `adsh_rectify` then makes the class with the largest p / tau the label.
+    The thresholds are fitted at evaluations, on the averaged network's predictions.
     """
 
     def __init__(self, facts: Facts, tau: float = 0.95) -> None:
@@ -193,7 +193,7 @@ class Adsh(Confidence):
 
 
 class AdshRectify(Rule):
-    """Divide by the thresholds of the rule `adsh` before this one: the label is the class most above its own."""
+    """Divide by the thresholds of the earlier rule `adsh`: the label is the class with the largest p / tau."""
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()

@@ -104,7 +104,7 @@ def test_without_a_file_the_cache_is_used_or_filled(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(ConfigError, match="11ad3fa6.pth is absent and cannot be fetched .no network.; put"):
+    with pytest.raises(ConfigError, match="11ad3fa6.pth is absent and cannot be downloaded .no network.; put"):
         resnet._weights("")
 
     def download(url, path, prefix, progress):
