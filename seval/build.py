@@ -112,7 +112,7 @@ def build(
     heads = [build_head(cfg, name, facts, artifacts.get(name, {}), labeled.labels) for name in net.classifiers]
     check_penalties(recipe.name, [head.policy for head in heads])
     algorithm = ALGORITHMS.build(recipe, facts, cfg.ALGORITHM.UNLABELED_WEIGHT).to(device)
-    loader = build_loader(cfg, geometry, stored | {"labeled": labeled}, algorithm.views, mean, std)
+    loader = build_loader(cfg, geometry, stored | {"labeled": labeled}, algorithm, mean, std)
     ema, optimizer = Ema(net, cfg.MODEL.EMA_DECAY), build_optimizer(cfg, net)
     return Training(cfg, data, counts, mean, std, net, ema, optimizer, algorithm, heads, loader)
 
@@ -125,13 +125,14 @@ def build_head(cfg: Node, name: str, facts: Facts, artifacts: dict[str, np.ndarr
 
 
 def build_loader(
-    cfg: Node, geometry: Geometry, images: Mapping[str, Images], views: tuple[str, ...], mean: Tensor, std: Tensor
+    cfg: Node, geometry: Geometry, images: Mapping[str, Images], algorithm: Algorithm, mean: Tensor, std: Tensor
 ) -> Loader:
     """The loader of training batches, as configured."""
     return Loader(
         labeled=images["labeled"],
         unlabeled=images["unlabeled"],
-        views=views,
+        labeled_views=algorithm.labeled_views,
+        views=algorithm.views,
         batch=cfg.SOLVER.IMS_PER_BATCH,
         ratio=cfg.SOLVER.UNLABELED_BATCH_RATIO,
         geometry=geometry,

@@ -98,10 +98,15 @@ def _joined(labels: Tensor, more: Tensor) -> Tensor:
 class Batch(NamedTuple):
     """What a training step sees; images are normalized float32."""
 
-    images: Tensor  # (B, c, H, W) labeled, weak view
+    labeled: tuple[Tensor, ...]  # views of the labeled images, each (B, c, H, W), in the algorithm's order
     labels: Tensor  # (B,)
     views: tuple[Tensor, ...]  # of the unlabeled images, each (mu B, c, H, W), in the algorithm's order
     index: Tensor  # (mu B,) which unlabeled images these are
+
+    @property
+    def images(self) -> Tensor:
+        """The first view of the labeled images."""
+        return self.labeled[0]
 
 
 class Sampler:
@@ -178,6 +183,7 @@ class Loader:
         *,
         labeled: Images,
         unlabeled: Images,
+        labeled_views: tuple[str, ...],
         views: tuple[str, ...],
         batch: int,
         ratio: int,
@@ -187,7 +193,8 @@ class Loader:
         seed: int,
         sampler: str = "random",
     ) -> None:
-        self.labels, self.views, self.geometry, self.mean, self.std = labeled.labels, views, geometry, mean, std
+        self.labels, self.labeled_views, self.views = labeled.labels, labeled_views, views
+        self.geometry, self.mean, self.std = geometry, mean, std
         weights = class_weights(labeled.labels) if sampler == "class_aware" else None
         self.feeds = {"labeled": Feed(labeled, batch, generator(seed, "labeled order"), weights)}
         if views:
@@ -197,14 +204,15 @@ class Loader:
 
     def __next__(self) -> Batch:
         index, pixels = next(self.feeds["labeled"])
-        images, labels = self._view("weak", pixels, "labeled view"), self.labels[index]
+        labeled, labels = self._views(self.labeled_views, pixels, "labeled view"), self.labels[index]
         if not self.views:
-            return Batch(images, labels, (), index[:0])
+            return Batch(labeled, labels, (), index[:0])
         index, pixels = next(self.feeds["unlabeled"])
-        return Batch(images, labels, tuple(self._view(name, pixels, "unlabeled views") for name in self.views), index)
+        return Batch(labeled, labels, self._views(self.views, pixels, "unlabeled views"), index)
 
-    def _view(self, name: str, pixels: Tensor, stream: str) -> Tensor:
-        return normalize(self.geometry.view(name, pixels, self.view_generators[stream]), self.mean, self.std)
+    def _views(self, names: tuple[str, ...], pixels: Tensor, stream: str) -> tuple[Tensor, ...]:
+        views = (self.geometry.view(name, pixels, self.view_generators[stream]) for name in names)
+        return tuple(normalize(view, self.mean, self.std) for view in views)
 
     def state_dict(self) -> dict:
         return {

@@ -45,7 +45,7 @@ def batch(name: str, seed: int = 1, scale: float = 1.0, side: int = SIDE) -> Bat
     g = torch.Generator().manual_seed(seed)
     views = tuple(scale * torch.randn(N, 1, side, side, generator=g) for _ in VIEWS[name])
     images, labels = torch.randn(B, 1, side, side, generator=g), torch.randint(C, (B,), generator=g)
-    return Batch(images, labels, views, torch.randperm(100, generator=g)[:N])
+    return Batch((images,), labels, views, torch.randperm(100, generator=g)[:N])
 
 
 def head(policy: str, name: str = "f", loss: str = "cross_entropy") -> Head:

@@ -48,6 +48,7 @@ def loader(encoded, decoder: Decoder | None, seed: int = 0) -> Loader:
     return Loader(
         labeled=splits[0],
         unlabeled=splits[1],
+        labeled_views=("weak",),
         views=("weak", "strong"),
         batch=8,
         ratio=3,
