@@ -62,7 +62,11 @@ def loader(encoded, decoder: Decoder | None, seed: int = 0) -> Loader:
 def same(one, other) -> bool:
     return all(
         torch.equal(a, b)
-        for a, b in zip((*one[:2], *one.views, one.index), (*other[:2], *other.views, other.index), strict=True)
+        for a, b in zip(
+            (*one.labeled, one.labels, *one.views, one.index),
+            (*other.labeled, other.labels, *other.views, other.index),
+            strict=True,
+        )
     )
 
 
