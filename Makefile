@@ -7,9 +7,10 @@ PIP_ARGS ?=
 BIN      := $(VENV)/bin
 # Each worker is one process on one core; two threads in each would fight over the cores.
 RUN      := OMP_NUM_THREADS=1 $(BIN)
+SHELL_FILES := image/*.sh slurm/*.sh slurm/run.sbatch .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo methods-demo test test-slow test-cluster cluster-container-test lint bench lock clean
+.PHONY: help demo methods-demo test test-slow test-cluster cluster-container-test lint links audit bench lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -35,15 +36,28 @@ test-cluster: $(VENV)/ready  ## the launcher on a real SLURM, which this starts 
 cluster-container-test: $(VENV)/ready  ## the launcher with the real image: by Podman, and by Apptainer where it is
 	image/cluster_test.sh
 
-lint: $(VENV)/ready  ## ruff: rules and format
+lint: $(VENV)/ready  ## ruff: rules and format; pyright: types; shellcheck, where it is installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck -S warning $(SHELL_FILES); \
+	  else echo "the shell scripts are not checked: shellcheck is not installed"; fi
+
+links:  ## whether the links of all pages work, by lychee, which must be installed
+	@command -v lychee >/dev/null || { echo "error: lychee is not installed; see https://lychee.cli.rs"; exit 2; }
+	lychee --no-progress --max-retries 3 $$(git ls-files '*.md')
+
+audit:  ## known vulnerabilities of what requirements.lock pins, by pip-audit in an environment of its own
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 bench: $(VENV)/ready  ## side-by-side timings, as ratios
 	$(RUN)/python benchmarks/fits.py
 	$(RUN)/python benchmarks/augment.py
 	$(RUN)/python benchmarks/prepare.py
 	$(RUN)/python benchmarks/status.py
+	$(RUN)/python benchmarks/step.py
 
 lock: $(VENV)/ready  ## pin what the container installs, keeping pins that fit; LOCK_ARGS=--upgrade renews them
 	$(BIN)/pip install --quiet uv

@@ -5,6 +5,6 @@ cd "$(dirname "$0")/.."
 # shellcheck source=/dev/null  # written by the build; in an image, what is installed is compared with the lock
 if [ -f image/identity.sh ]; then . image/identity.sh; fi
 export OMP_NUM_THREADS=1
-exec python -m pytest -p no:cacheprovider -k "not killed" tests/test_config.py tests/test_fits.py tests/test_image.py \
-  tests/test_losses.py tests/test_metrics.py tests/test_policy.py tests/test_refinement.py tests/test_run.py \
-  tests/test_seval.py tests/test_thresholds.py "$@"
+exec python -m pytest -p no:cacheprovider -k "not killed" tests/policy tests/test_config.py tests/test_evaluate.py \
+  tests/test_image.py tests/test_losses.py tests/test_metrics.py tests/test_record.py tests/test_run.py \
+  tests/test_run_resume.py tests/test_train.py "$@"

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = ["Run", "fit_offsets", "fit_thresholds", "load"]
+
 
 _HOMES = {
     "load": "seval.config",

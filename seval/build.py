@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from seval.algorithms import ALGORITHMS
 from seval.algorithms.base import Algorithm, Head
@@ -36,7 +37,7 @@ class Training(NamedTuple):
     mean: Tensor
     std: Tensor
     net: Network
-    ema: Ema
+    ema: Ema[Network]
     optimizer: torch.optim.Optimizer
     algorithm: Algorithm
     heads: list[Head]
@@ -97,14 +98,14 @@ def build(
     if start is not None:
         known = {key.removeprefix("backbone."): value for key, value in start.items() if key.startswith("backbone.")}
         net.backbone.load_state_dict(known)
-    net = net.to(device, memory_format=torch.channels_last).train()
+    net = convert_conv2d_weight_memory_format(net.to(device), torch.channels_last).train()
     torch.manual_seed(generator(cfg.SEED, "training").initial_seed())
     facts = Facts(
         image_set.num_classes,
         counts,
         num_unlabeled=len(splits.unlabeled),
         num_held_out=len(splits.held_out),
-        feature_dim=net.backbone.feature_dim,
+        feature_dim=net.feature_dim,
         num_evaluations=cfg.SOLVER.MAX_ITER // cfg.PERIODS.EVAL,
     )
     labeled = with_selected(stored["labeled"], stored["unlabeled"], artifacts.get(list(net.classifiers)[-1], {}))

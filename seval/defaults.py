@@ -147,52 +147,33 @@ def _one_of(choices: tuple[str, ...]) -> Check:
     return Check(lambda value: value in choices, f"one of {', '.join(choices)}")
 
 
-_POSITIVE = Check(lambda value: value > 0, "positive")
-_NOT_NEGATIVE = Check(lambda value: value >= 0, "at least 0")
+_POSITIVE, _NOT_NEGATIVE = Check(lambda value: value > 0, "positive"), Check(lambda value: value >= 0, "at least 0")
 _RATIO = Check(lambda value: value >= 1, "at least 1: an imbalance ratio is head over tail")
-_UNLABELED_RATIO = Check(
-    _RATIO.holds, f"{_RATIO.words}; a reversed unlabeled set is DATASET.REVERSE_UL_DISTRIBUTION True"
-)
+_REVERSIBLE = _RATIO._replace(words=f"{_RATIO.words}; a reversed unlabeled set is DATASET.REVERSE_UL_DISTRIBUTION True")
 _TAILS = ("CIFAR10", "CIFAR100", "FASHION_MNIST", "TINY")
 #: By key; what concerns several keys at once is checked in seval/config.py.
 CHECKS = {
     **{key: _one_of(choices) for key, choices in CHOICES.items()},
-    **dict.fromkeys([f"DATASET.{name}.IMB_FACTOR_L" for name in (*_TAILS, "STL10")], _RATIO),
-    **dict.fromkeys([f"DATASET.{name}.IMB_FACTOR_UL" for name in _TAILS], _UNLABELED_RATIO),
+    **{f"DATASET.{name}.IMB_FACTOR_L": _RATIO for name in (*_TAILS, "STL10")},
+    **{f"DATASET.{name}.IMB_FACTOR_UL": _REVERSIBLE for name in _TAILS},
+    **{f"DATASET.{key}": _NOT_NEGATIVE for key in ("NUM_VALID", "NUM_TEST", "HELD_OUT_PER_CLASS")},
+    **{f"DATASET.{key}": _NOT_NEGATIVE for key in ("PADDING", "CROP", "CUTOUT", "RESOLUTION")},
+    **{f"SOLVER.{key}": _POSITIVE for key in ("MAX_ITER", "IMS_PER_BATCH", "UNLABELED_BATCH_RATIO", "EVAL_BATCH")},
+    **{f"SOLVER.{key}": _NOT_NEGATIVE for key in ("MOMENTUM", "WEIGHT_DECAY", "WARMUP_ITERS")},
+    **{f"PERIODS.{key}": _POSITIVE for key in ("EVAL", "CHECKPOINT", "QUALITY")},
+    **{f"RUNTIME.{key}": _NOT_NEGATIVE for key in ("THREADS", "WORKERS")},
     "SEED": Check(lambda value: 0 <= value < 2**32, "between 0 and 2**32 - 1: the run must be repeatable"),
-    "DATASET.NUM_VALID": _NOT_NEGATIVE,
-    "DATASET.NUM_TEST": _NOT_NEGATIVE,
-    "DATASET.HELD_OUT_PORTION": Check(
-        lambda value: 0 < value < 1, "more than 0 and less than 1: every class must keep labels"
-    ),
-    "DATASET.HELD_OUT_PER_CLASS": _NOT_NEGATIVE,
     "DATASET.DECODED_SIZE": _POSITIVE,
-    "DATASET.PADDING": _NOT_NEGATIVE,
-    "DATASET.CROP": _NOT_NEGATIVE,
-    "DATASET.CUTOUT": _NOT_NEGATIVE,
-    "DATASET.RESOLUTION": _NOT_NEGATIVE,
+    "DATASET.HELD_OUT_PORTION": Check(lambda value: 0 < value < 1, "between 0 and 1: every class must keep labels"),
     "MODEL.DEPTH": Check(
-        lambda value: value >= 10 and (value - 4) % 6 == 0,
-        "10, 16, 22, 28, ...: a wide ResNet has 6n + 4 layers",
+        lambda value: value >= 10 and (value - 4) % 6 == 0, "10, 16, 22, 28, ...: a wide ResNet has 6n + 4 layers"
     ),
     "MODEL.WIDTH": _POSITIVE,
     "MODEL.EMA_DECAY": Check(lambda value: 0 <= value < 1, "at least 0 and less than 1"),
     "ALGORITHM.UNLABELED_WEIGHT": _NOT_NEGATIVE,
-    "SOLVER.MAX_ITER": _POSITIVE,
-    "SOLVER.IMS_PER_BATCH": _POSITIVE,
-    "SOLVER.UNLABELED_BATCH_RATIO": _POSITIVE,
     "SOLVER.BASE_LR": _POSITIVE,
-    "SOLVER.MOMENTUM": _NOT_NEGATIVE,
-    "SOLVER.WEIGHT_DECAY": _NOT_NEGATIVE,
     "SOLVER.STEPS": Check(lambda value: all(type(step) is int for step in value), "a list of whole numbers"),
-    "SOLVER.WARMUP_ITERS": _NOT_NEGATIVE,
-    "SOLVER.EVAL_BATCH": _POSITIVE,
-    "PERIODS.EVAL": _POSITIVE,
-    "PERIODS.CHECKPOINT": _POSITIVE,
-    "PERIODS.QUALITY": _POSITIVE,
     "OUTPUT_DIR": Check(bool, "the folder of the runs"),
-    "RUNTIME.THREADS": _NOT_NEGATIVE,
-    "RUNTIME.WORKERS": _NOT_NEGATIVE,
 }
 
 

@@ -154,5 +154,5 @@ def _summarize(values: list[float | None], chosen: int | None) -> dict[str, floa
 
 def _best(values: list[float | None]) -> int | None:
     """Where the first largest value stands; None where nothing was measured."""
-    known = [i for i, value in enumerate(values) if value is not None]
-    return max(known, key=lambda i: values[i]) if known else None
+    known = {i: value for i, value in enumerate(values) if value is not None}
+    return max(known, key=known.__getitem__) if known else None

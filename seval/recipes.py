@@ -76,12 +76,9 @@ def _changed(bound: Mapping[str, Any], signature: inspect.Signature, what: str) 
     for key, value in bound.items():
         default = signature.parameters[key].default
         value = float(value) if isinstance(default, float) and type(value) is int else value
-        if default is not inspect.Parameter.empty and (type(value) is not type(default) or _is_endless(value)):
+        endless = isinstance(value, float) and math.isinf(value)
+        if default is not inspect.Parameter.empty and (type(value) is not type(default) or endless):
             raise RecipeError(f"{what}: {key} is {value!r}, but must be a finite {type(default).__name__}")
         if value != default:
             changed[key] = value
     return changed
-
-
-def _is_endless(value: object) -> bool:
-    return isinstance(value, float) and math.isinf(value)

@@ -149,12 +149,12 @@ class Run:
         prerequisite = self.prerequisite()
         if prerequisite is None:
             return {}, []
-        if not prerequisite.record():
+        if not (done := prerequisite.record()):
             raise MissingPrerequisite(
                 f"this run depends on run {prerequisite.id}, which has no record in {prerequisite.folder.parent}",
                 prerequisite,
             )
-        prerequisite._agrees(prerequisite.record())
+        prerequisite._agrees(done)
         found = record.load_artifacts(prerequisite.folder / "artifacts.h5")
         return found, [run.id for run in prerequisite.chain()]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -87,7 +89,7 @@ def update(training: Training, step: int) -> dict[str, Tensor]:
     for group in training.optimizer.param_groups:
         group["lr"] = rate(step, cfg.SOLVER)
     training.optimizer.zero_grad()
-    sum(losses.values()).backward()
+    reduce(torch.add, losses.values()).backward()
     training.optimizer.step()
     training.ema.update(step)
     return {name: loss.detach() for name, loss in losses.items()}

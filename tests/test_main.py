@@ -1,15 +1,7 @@
 from __future__ import annotations
 
 import json
-import re
-import resource
 import shlex
-import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
 
 import h5py
 import numpy as np
@@ -18,33 +10,17 @@ import torch
 
 import main
 from repro import prepare as prepare_cli
-from seval import train
-from seval.claim import holder
-from seval.data.hdf5 import read, write
-from seval.run import Run
-from seval.signals import ASKING, listening
-from tests.settings import ROOT, SMALL, result, small
+from seval.data.hdf5 import read
+from tests.command_line import command, run
+from tests.settings import ROOT, SMALL
 from tests.standins import TINY, write_small_cifar10
+
+pytestmark = pytest.mark.usefixtures("in_root")
 
 #: The commands of the paper's README, in its order.
 PAPER = "DATASET.CIFAR10.NUM_LABELED_HEAD 500 DATASET.CIFAR10.NUM_UNLABELED_HEAD 4000 SEED 79 GPU_ID 0".split()
 LISTED = "Zhang et al., arXiv 2110.08263"
 FILES = ["fixmatch", "fixmatch_seval_estim", "fixmatch_seval_load", "fixmatch_seval"]
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    monkeypatch.chdir(ROOT)
-
-
-def command(name: str, *more: object, folder: str = "tiny") -> list[str]:
-    return ["--config-file", f"configs/{folder}/{name}.yaml", *map(str, more)]
-
-
-def run(capsys, *args: object) -> tuple[int, str, str]:
-    code = main.main([str(arg) for arg in args])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture(scope="module")
@@ -155,70 +131,6 @@ def test_the_last_generation_names_the_commands_to_run_first(tmp_path, capsys):
     assert done == len(list(tmp_path.glob("*/record.json"))) == 3
 
 
-@pytest.mark.parametrize(
-    "policy",
-    ["threshold(2)", "seval_refine(groups=7)", "seval_refine|seval_refine", "darp_estimate", "template_label"],
-)
-def test_dry_run_finds_a_policy_that_cannot_be_built(policy, capsys):
-    code, out, err = run(capsys, *command("fixmatch", "--dry-run", *SMALL, "HEADS.LINEAR.POLICY", policy))
-    assert code == 2 and not out and err.startswith("error: ")
-
-
-def test_resume_needs_something_to_resume(tmp_path, capsys):
-    code, _, err = run(capsys, *command("supervised", "--resume", *SMALL, "OUTPUT_DIR", tmp_path))
-    assert code == 2 and "nothing to resume" in err
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (["SOLVER.BASE_LRR", "1"], ["unknown key", "did you mean 'SOLVER.BASE_LR'"]),
-        (["SEED", "one"], ["SEED is 'one'", "int"]),
-        (["HEADS.LINEAR.POLICY", "treshold(0.9)"], ["unknown rule 'treshold'", "threshold"]),
-        (["DATASET.TINY.IMB_FACTOR_L", "0.5"], ["at least 1"]),
-        (["DATASET.HELD_OUT", "labeled", "DATASET.HELD_OUT_PORTION", "1.0"], ["every class must keep labels"]),
-        (["DATASET.TINY.NUM_LABELED_HEAD", "4"], ["class 6 gets no labels"]),
-        (["DATASET.ROOT", "/nowhere"], ["/nowhere/tiny.h5", "python repro/prepare.py"]),
-        (["DATASET.NAME", "cifar10", "DATASET.ROOT", "/nowhere"], ["cifar-10", "python repro/prepare.py cifar10"]),
-        (["CURRICULUM", "/nowhere/x"], ["/nowhere/x_estim_pi.npy"]),
-    ],
-)
-def test_bad_input_is_one_clear_line_and_exit_code_2(change, words, tmp_path, capsys):
-    code, out, err = run(capsys, *command("fixmatch", *SMALL, "OUTPUT_DIR", tmp_path, *change))
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(lines) == 1 and not out
-    assert all(word in lines[0] for word in words), lines
-
-
-def test_damaged_data_is_one_clear_line_and_exit_code_2(tmp_path, capsys):
-    whole = (ROOT / "data/tiny.h5").read_bytes()
-    (tmp_path / "tiny.h5").write_bytes(whole[: len(whole) // 2])
-    arguments = command("fixmatch", *SMALL, "OUTPUT_DIR", tmp_path, "DATASET.ROOT", tmp_path)
-    code, _, err = run(capsys, *arguments)
-    assert code == 2 and "tiny.h5" in err and "repro/prepare.py" in err
-    shutil.copy(ROOT / "data/tiny.h5", tmp_path / "tiny.h5")
-    with h5py.File(tmp_path / "tiny.h5") as file:
-        chunk = file["train/images"].id.get_chunk_info(0)
-    altered = bytearray(whole)
-    altered[chunk.byte_offset + chunk.size // 2] ^= 0xFF
-    (tmp_path / "tiny.h5").write_bytes(altered)
-    code, _, err = run(capsys, *arguments)
-    assert code == 2 and "tiny.h5" in err and len([line for line in err.splitlines() if line.startswith("error")]) == 1
-
-
-def test_a_disk_that_is_full_while_writing_a_checkpoint(tmp_path, capsys):
-    arguments = command("fixmatch", *SMALL, "OUTPUT_DIR", tmp_path, "PERIODS.CHECKPOINT", 3)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # no file may grow beyond 100 kB
-    try:
-        code, _, err = run(capsys, *arguments)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert code == 2 and "cannot write" in err and "checkpoint.pt" in err and "the same command goes on" in err
-    assert len(err.strip().splitlines()) == 2  # the word about the CPU, and the error
-    assert run(capsys, *arguments)[0] == 0
-
-
 def test_the_authors_curriculum_is_replayed_from_the_command_line(tmp_path, capsys):
     prefix = ROOT / "tests/curricula/cifar10_l_500_100_ul_4000_100_seed_79"
     few = [*SMALL, "OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 4, "PERIODS.EVAL", 2]
@@ -230,105 +142,6 @@ def test_the_authors_curriculum_is_replayed_from_the_command_line(tmp_path, caps
     assert code == 0, err
     with h5py.File(next(tmp_path.glob("*/artifacts.h5"))) as file:
         assert np.allclose(file["linear/pi_smoothed"], np.load(f"{prefix}_estim_pi.npy")[-2:])
-
-
-def test_a_run_is_not_confused_with_that_of_other_data(tmp_path, capsys):
-    """Same name, same settings, other images: record, checkpoint and curriculum are not taken for its own."""
-    image_set = read(TINY)
-    inverted = image_set._replace(train=image_set.train._replace(images=255 - image_set.train.images))
-    write(tmp_path / "tiny.h5", inverted)
-    few = [*SMALL, "OUTPUT_DIR", tmp_path / "runs"]
-    assert run(capsys, *command("fixmatch_seval_load", "--with-prerequisites", *few))[0] == 0
-    for options in ([], ["--eval-only"]):
-        code, _, err = run(capsys, *command("fixmatch_seval_load", *options, *few, "DATASET.ROOT", tmp_path))
-        assert code == 2 and "belongs to another data" in err
-    records = [path for path in (tmp_path / "runs").glob("*/record.json")]
-    done = next(path for path in records if json.loads(path.read_text())["prerequisites"])
-    shutil.rmtree(done.parent)
-    code, _, err = run(capsys, *command("fixmatch_seval_load", *few, "DATASET.ROOT", tmp_path))
-    assert code == 2 and "belongs to another data" in err and not done.parent.exists()
-
-
-def test_a_job_that_its_scheduler_stops_goes_on_with_the_same_command(tmp_path):
-    more = ["SOLVER.MAX_ITER", 45, "RUNTIME.THREADS", 1]
-    whole = Run(small("fixmatch", tmp_path / "whole", *more)).execute()
-    folder = tmp_path / "stopped"
-    arguments = [sys.executable, "main.py", *command("fixmatch", *SMALL, "OUTPUT_DIR", folder, *more)]
-    child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not any(path.stat().st_size for path in folder.glob("*/metrics.jsonl")):
-        assert child.poll() is None
-        time.sleep(0.01)
-    child.send_signal(signal.SIGUSR2)
-    out, err = child.communicate()
-    assert child.returncode == 75 and not out
-    (words,) = re.findall(r"^SIGUSR2: stopped after (\d+) of 45 steps; the same command resumes from there$", err, re.M)
-    stopped = folder / whole["id"]
-    assert torch.load(stopped / "checkpoint.pt", weights_only=True)["step"] == int(words) and holder(stopped) is None
-    done = subprocess.run(arguments, capture_output=True)
-    assert done.returncode == 0 and result(json.loads((stopped / "record.json").read_text())) == result(whole)
-
-
-@pytest.mark.parametrize(
-    ("sent", "code", "words"),
-    [
-        ([signal.SIGTERM], 75, "SIGTERM: stopped after 5 of 12 steps"),
-        ([signal.SIGTERM, signal.SIGINT], 75, "SIGTERM: stopped after 5 of 12 steps"),
-        ([signal.SIGINT], 130, "SIGINT: stopped after 5 of 12 steps"),
-        ([signal.SIGINT, signal.SIGINT], 130, "error: interrupted"),
-    ],
-)
-def test_signals_that_ask_to_stop(sent, code, words, tmp_path, capsys, monkeypatch):
-    real, before = train.update, [signal.getsignal(number) for number in ASKING]
-
-    def update(training, step):
-        if step == 4:
-            for number in sent:
-                signal.raise_signal(number)
-        return real(training, step)
-
-    monkeypatch.setattr(train, "update", update)
-    arguments = command("supervised", *SMALL, "OUTPUT_DIR", tmp_path)
-    answer, out, err = run(capsys, *arguments)
-    assert answer == code and not out and err.splitlines()[-1].startswith(words)
-    assert [signal.getsignal(number) for number in ASKING] == before
-    assert len(list(tmp_path.glob("*/checkpoint.pt"))) == (not err.splitlines()[-1].startswith("error"))
-    monkeypatch.undo()
-    monkeypatch.chdir(ROOT)
-    assert run(capsys, *arguments)[0] == 0
-
-
-def test_only_the_main_thread_listens():
-    heard = []
-
-    def listen():
-        with listening() as stop:
-            heard.append((stop(), signal.getsignal(signal.SIGTERM)))
-
-    before = signal.getsignal(signal.SIGTERM)
-    thread = threading.Thread(target=listen)
-    thread.start()
-    thread.join()
-    assert heard == [(False, before)]
-
-
-DAMAGES = [("checkpoint.pt", b""), ("checkpoint.pt", "list"), ("checkpoint.pt", "strange"), ("record.json", b"5"),
-           ("record.json", b"[]"), ("metrics.jsonl", b"\xff\n5\n")]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "content"), DAMAGES)
-def test_damaged_files_of_a_run_are_named(name, content, tmp_path, capsys):
-    arguments = command("supervised", *SMALL, "OUTPUT_DIR", tmp_path)
-    assert run(capsys, *arguments)[0] == 0
-    folder = next(tmp_path.glob("*/record.json")).parent
-    (folder / "record.json").unlink()
-    if isinstance(content, str):
-        state = torch.load(folder / "checkpoint.pt", weights_only=True)
-        torch.save([1] if content == "list" else state | {"net": {"x": 1}}, folder / name)
-    else:
-        (folder / name).write_bytes(content)
-    code, _, err = run(capsys, *arguments)
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(lines) == 1 and name in lines[0] and "delete" in lines[0]
 
 
 @pytest.mark.gpu

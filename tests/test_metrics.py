@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from seval import metrics
-from seval.evaluate import measure, protocols
 
 
 def test_a_hand_made_confusion():
@@ -69,37 +68,3 @@ def test_quality_where_nothing_is_kept_or_known():
     none = metrics.pseudo_label_quality(probs, probs, torch.zeros(3, dtype=bool), labels, counts)
     assert none["correctness"] == 0 and none["kept"] == 0 and none["precision"] == [None] * 3
     assert metrics.pseudo_label_quality(probs, probs, torch.ones(3, dtype=bool), labels - 5, counts) == {}
-
-
-def test_offsets_are_taken_off_the_logits():
-    logits, labels = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
-    measured = measure(logits, labels, {"none": torch.zeros(2), "strong": torch.tensor([2.0, 0.0])}, torch.ones(2))
-    assert measured["none"]["recall"] == [1.0, 0.0] and measured["strong"]["recall"] == [0.0, 1.0]
-
-
-def test_protocols_by_hand():
-    def line(test, valid):
-        return {
-            "test": {"ema": {"none": {"top1": test, "recall": [test]}}},
-            "valid": {"ema": {"none": {"top1": valid}}},
-        }
-
-    tests = [0.9, *np.linspace(0.1, 0.5, 24)]
-    valids = [0.0, 0.8, *([0.5] * 22), 0.8]
-    got = protocols([line(t, v) for t, v in zip(tests, valids, strict=True)])["test"]["ema"]["none"]
-    assert got.keys() == {"top1"}
-    assert got["top1"] == pytest.approx(
-        {
-            "last": 0.5,
-            "median20": np.median(tests[-20:]),
-            "mean20": np.mean(tests[-20:]),
-            "best_on_valid": 0.1,
-            "best_on_test": 0.9,
-        }
-    )
-
-
-def test_protocols_without_a_validation_split():
-    got = protocols([{"test": {"ema": {"none": {"top1": 0.5, "few": None}}}}])
-    assert got["test"]["ema"]["none"]["top1"]["best_on_valid"] is None
-    assert got["test"]["ema"]["none"]["few"] == dict.fromkeys(got["test"]["ema"]["none"]["few"])

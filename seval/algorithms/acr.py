@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from seval.algorithms.base import Algorithm, Head, step_of
+from seval.algorithms.base import Algorithm, Head, Losses, step_of
 from seval.data.loader import Batch
 from seval.models.network import Network
 from seval.policy.base import Facts, PseudoLabels, Student
@@ -53,22 +53,21 @@ class Acr(Algorithm):
         rank = prior.argsort(descending=True, stable=True)
         reverse = prior[rank.flip(0)][rank.argsort()]
         uniform = torch.full_like(prior, 1 / len(prior))
-        self.register_buffer("log_prior", prior.log(), persistent=False)
-        self.register_buffer("anchors", torch.stack([prior, uniform, reverse]), persistent=False)
-        self.register_buffer("distribution", uniform.clone())  # of the balanced head's confident labels
-        self.register_buffer("distances", torch.zeros(3))  # to the anchors, summed since the last evaluation
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # since then
-        self.register_buffer("adaptive_tau", torch.tensor(tau))
+        self.log_prior = nn.Buffer(prior.log(), persistent=False)
+        self.anchors = nn.Buffer(torch.stack([prior, uniform, reverse]), persistent=False)
+        self.distribution = nn.Buffer(uniform.clone())  # of the balanced head's confident labels
+        self.distances = nn.Buffer(torch.zeros(3))  # to the anchors, summed since the last evaluation
+        self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))  # since then
+        self.adaptive_tau = nn.Buffer(torch.tensor(tau))
 
-    def losses(
-        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
-    ) -> dict[str, Tensor]:
+    def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
         features, n = net.features(torch.cat([batch.images, *batch.views])), len(batch.index)
         sizes = [len(batch.images), n, 2 * n]
         _, weak, strong = features.split(sizes)
         step = step_of(teacher, batch, weak, progress)
         logits = {head.name: net.classify(features, head.name).float().split(sizes) for head in heads}
-        taught, losses = self.teach(*(logits[head.name][1].detach() for head in heads), progress), {}
+        standard, balanced = (logits[head.name][1].detach() for head in heads)
+        taught, losses = self.teach(standard, balanced, progress), {}
         for head, pseudo in zip(heads, taught, strict=True):
             labeled, _, learner = logits[head.name]
             pseudo = head.pseudo_labels(pseudo, step)

@@ -16,6 +16,8 @@ from seval.policy.base import Facts, Policy, PseudoLabels, Step, Student
 
 #: Of logits (N, C) and target probabilities (N, C), for each row (N,).
 Distance = Callable[[Tensor, Tensor], Tensor]
+#: Scalars by name; a step minimizes their sum.
+Losses = dict[str, Tensor]
 
 
 class Head(NamedTuple):
@@ -40,7 +42,7 @@ class Head(NamedTuple):
         *,
         weight: float = 1.0,
         distance: Distance = soft_cross_entropy,
-    ) -> dict[str, Tensor]:
+    ) -> Losses:
         """By name, the loss of `labeled` logits (B, C) and, where there are any, that of `unlabeled` logits (k N, C).
 
         Labels are (B,) or, of mixed images, probabilities (B, C). The N pseudo-labels are the targets of k views in
@@ -52,7 +54,7 @@ class Head(NamedTuple):
             losses[f"{self.name}/unlabeled"] = weight * consistency(unlabeled, pseudo.repeat(copies), distance)
         return losses
 
-    def penalties(self, pseudo: PseudoLabels, step: Step, student: Student) -> dict[str, Tensor]:
+    def penalties(self, pseudo: PseudoLabels, step: Step, student: Student) -> Losses:
         """By name, the extra losses of the policy's rules."""
         found = self.policy.penalties(pseudo, step, student)
         return {f"{self.name}/penalty{i}": penalty for i, penalty in enumerate(found)}
@@ -80,10 +82,8 @@ class Algorithm(nn.Module):
         """What it trains besides the heads' classifiers, by name; each takes features (N, feature_dim)."""
         return {}
 
-    def losses(
-        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
-    ) -> dict[str, Tensor]:
-        """The step's losses by name; their sum is minimized. `teacher` is the averaged network."""
+    def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
+        """The step's losses. `teacher` is the averaged network."""
         raise NotImplementedError
 
     def predict(self, logits: Mapping[str, Tensor]) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
 
-from seval.algorithms.base import Algorithm, Distance, Head, step_of
+from seval.algorithms.base import Algorithm, Distance, Head, Losses, step_of
 from seval.data.loader import Batch
 from seval.losses import ramp, soft_cross_entropy, squared_error
 from seval.models.network import Network
@@ -17,9 +18,7 @@ from seval.policy.base import Facts, PseudoLabels, Step, Student
 class Supervised(Algorithm):
     """The labeled loss alone."""
 
-    def losses(
-        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
-    ) -> dict[str, Tensor]:
+    def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
         features, losses = net.features(batch.images), {}
         for head in heads:
             losses |= head.losses(net.classify(features, head.name).float(), batch.labels, progress)
@@ -42,9 +41,7 @@ class FixMatch(Algorithm):
         super().__init__(facts, unlabeled_weight)
         self.ramp = ramp
 
-    def losses(
-        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
-    ) -> dict[str, Tensor]:
+    def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
         features = net.features(torch.cat([batch.images, *batch.views]))
         sizes = [len(batch.images), *map(len, batch.views)]
         _, *seen = features.split(sizes)
@@ -57,9 +54,7 @@ class FixMatch(Algorithm):
             losses |= self.more_losses(head, views)
         return losses
 
-    def head_losses(
-        self, head: Head, labeled: Tensor, student: Student, pseudo: PseudoLabels, step: Step
-    ) -> dict[str, Tensor]:
+    def head_losses(self, head: Head, labeled: Tensor, student: Student, pseudo: PseudoLabels, step: Step) -> Losses:
         """All losses of a head: of labels, of the student against the pseudo-labels, and of the policy's rules."""
         weight = self.unlabeled_weight * ramp(step.progress, self.ramp)
         losses = head.losses(
@@ -67,7 +62,7 @@ class FixMatch(Algorithm):
         )
         return losses | head.penalties(pseudo, step, student)
 
-    def more_losses(self, head: Head, views: Sequence[Tensor]) -> dict[str, Tensor]:
+    def more_losses(self, head: Head, views: Sequence[Tensor]) -> Losses:
         """Losses of an algorithm's own on a head's logits (N, C) of each unlabeled view."""
         return {}
 
@@ -94,9 +89,7 @@ class MeanTeacher(FixMatch):
     def __init__(self, facts: Facts, unlabeled_weight: float, ramp: float = 0.4) -> None:
         super().__init__(facts, unlabeled_weight, ramp)
 
-    def losses(
-        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
-    ) -> dict[str, Tensor]:
+    def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
         view, other = batch.views
         features, known = net.features(torch.cat([batch.images, view])), len(batch.images)
         with torch.no_grad():
@@ -132,7 +125,8 @@ class Usadtm(FixMatch):
         super().__init__(facts, unlabeled_weight)
         self.information = information
 
-    def more_losses(self, head: Head, views: Sequence[Tensor]) -> dict[str, Tensor]:
+    def more_losses(self, head: Head, views: Sequence[Tensor]) -> Losses:
         plain, weak, strong = (logits.softmax(1) for logits in views)
         pairs = ((plain, weak), (plain, strong), (weak, strong))
-        return {f"{head.name}/information": -self.information * sum(mutual_information(*pair) for pair in pairs) / 3}
+        shared = reduce(torch.add, (mutual_information(*pair) for pair in pairs))
+        return {f"{head.name}/information": -self.information * shared / 3}

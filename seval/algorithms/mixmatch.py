@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Beta
 
-from seval.algorithms.base import Algorithm, Distance, Head, consistency, step_of
+from seval.algorithms.base import Algorithm, Distance, Head, Losses, consistency, step_of
 from seval.data.loader import Batch
 from seval.losses import as_probs, ramp, soft_cross_entropy, squared_error
 from seval.models.network import Network
@@ -48,9 +48,7 @@ class MixMatch(Algorithm):
         super().__init__(facts, unlabeled_weight)
         self.alpha, self.ramp = alpha, ramp
 
-    def losses(
-        self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float
-    ) -> dict[str, Tensor]:
+    def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
         with torch.no_grad():
             guessing = net.features(torch.cat(batch.views[: self.guessing]))
         step = step_of(teacher, batch, guessing[: len(batch.index)], progress)
@@ -70,7 +68,7 @@ class MixMatch(Algorithm):
 
     def mixed_losses(
         self, head: Head, logits: Tensor, batch: Batch, guess: PseudoLabels, mix: Mix, progress: float
-    ) -> dict[str, Tensor]:
+    ) -> Losses:
         """The labeled and the unlabeled loss of the mixtures; a mixture weighs as its parts do."""
         known, copies = len(batch.images), len(batch.views)
         targets = mix(torch.cat([as_probs(batch.labels, logits.shape[1]), *[guess.probs] * copies]))
@@ -91,7 +89,7 @@ class MixMatch(Algorithm):
 
     def unmixed_losses(
         self, net: Network, head: Head, features: Tensor, turns: Tensor, guess: PseudoLabels, step: Step
-    ) -> dict[str, Tensor]:
+    ) -> Losses:
         """Their losses."""
         return {}
 
@@ -132,7 +130,7 @@ class ReMixMatch(MixMatch):
 
     def unmixed_losses(
         self, net: Network, head: Head, features: Tensor, turns: Tensor, guess: PseudoLabels, step: Step
-    ) -> dict[str, Tensor]:
+    ) -> Losses:
         strong, rotated = features.chunk(2)
         student = Student(net.classify(strong, head.name).float(), strong)
         telling = soft_cross_entropy(net.classify(rotated, "rotation").float(), as_probs(turns, 4))

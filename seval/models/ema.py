@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+N = TypeVar("N", bound=nn.Module)
 
-class Ema:
+
+class Ema(Generic[N]):
     """Averages parameters and floating-point buffers (BatchNorm statistics too); integer buffers are copied.
 
     After step t (from 0) the decay is min(1 - 1/(t + 1), `decay`), so the first update makes it equal to the network.
     The published code averages the integer batch counter too, which nothing reads.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: N, decay: float) -> None:
         self.network = deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
         self._pairs = _pairs(self.network, network, floating=True)

@@ -50,11 +50,13 @@ class Network(nn.Module):
         super().__init__()
         self.half_precision = half
         self.backbone, self.frozen = backbone.requires_grad_(not frozen), frozen
+        assert isinstance(backbone.feature_dim, int)
+        self.feature_dim = backbone.feature_dim
         self.classifiers = nn.ModuleDict()
         for head, text in heads.items():
-            self.classifiers[head] = CLASSIFIERS.build(text, backbone.feature_dim, num_classes)
+            self.classifiers[head] = CLASSIFIERS.build(text, self.feature_dim, num_classes)
         self.backbone.train(not frozen)
-        self.auxiliary = nn.ModuleDict(auxiliary(backbone.feature_dim) if auxiliary else {})
+        self.auxiliary = nn.ModuleDict(auxiliary(self.feature_dim) if auxiliary else {})
 
     def train(self, mode: bool = True) -> Network:
         super().train(mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,7 +43,8 @@ def cifar_resnet50(in_channels: int = 3) -> nn.Module:
     from torchvision import models  # here, since it is slow to import
 
     net = models.resnet50()
-    net.conv1, net.maxpool = _convolution(in_channels, 3, 1), nn.Identity()
+    net.conv1 = _convolution(in_channels, 3, 1)
+    net.add_module("maxpool", nn.Identity())
     return _without_classifier(net)
 
 
@@ -53,7 +55,7 @@ def _convolution(in_channels: int, kernel: int, stride: int) -> nn.Conv2d:
     return layer
 
 
-def _without_classifier(net: nn.Module) -> nn.Module:
+def _without_classifier(net: Any) -> nn.Module:
     net.fc, net.feature_dim = nn.Identity(), FEATURES
     return net
 
@@ -83,7 +85,7 @@ def _fetch(path: Path, advice: str) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(ResNet50_Weights.IMAGENET1K_V2.url, path, SHA256_PREFIX, progress=False)
+        torch.hub.download_url_to_file(ResNet50_Weights.IMAGENET1K_V2.url, str(path), SHA256_PREFIX, progress=False)
     except Exception as error:  # networks and proxies raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seval.losses import effective_number_weights
 from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
@@ -20,10 +20,10 @@ class BernoulliBalance(Rule):
     def __init__(self, facts: Facts) -> None:
         super().__init__()
         counts = facts.class_counts
-        self.register_buffer("chance", (counts[counts > 0].min() / counts.clamp_min(1)).clamp(max=1), persistent=False)
+        self.chance = nn.Buffer((counts[counts > 0].min() / counts.clamp_min(1)).clamp(max=1), persistent=False)
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        if not self.training:
+        if step is None:
             return pseudo
         chance = 1 - step.progress * (1 - self.chance[pseudo.probs.argmax(1)])
         return pseudo._replace(weight=pseudo.weight * torch.bernoulli(chance).to(pseudo.weight.dtype))
@@ -38,12 +38,12 @@ class Saw(Rule):
 
     def __init__(self, facts: Facts) -> None:
         super().__init__()
-        self.register_buffer("label", torch.full((facts.num_unlabeled,), -1))  # the last of each image
-        self.register_buffer("class_weights", torch.ones(facts.num_classes))
+        self.label = nn.Buffer(torch.full((facts.num_unlabeled,), -1))  # the last of each image
+        self.class_weights = nn.Buffer(torch.ones(facts.num_classes))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         label = pseudo.probs.argmax(1)
-        if self.training:
+        if step is not None:
             self.label[step.index] = label
         return pseudo._replace(weight=pseudo.weight * self.class_weights[label].to(pseudo.weight.dtype))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -124,6 +124,9 @@ class Policy(nn.Sequential):
     """A chain of rules; `text` is its canonical form."""
 
     text: str = ""
+
+    def __iter__(self) -> Iterator[Rule]:
+        return cast(Iterator[Rule], super().__iter__())
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         for rule in self:

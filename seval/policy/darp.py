@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seval.errors import PolicyError
 from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
@@ -67,14 +67,14 @@ class Darp(Rule):
         counts = torch.as_tensor(facts.artifacts.get("unlabeled_counts", facts.class_counts)).double()
         if not counts.sum() > 0:
             raise PolicyError("the estimate phase accepted no estimate of the unlabeled distribution; train it longer")
-        self.register_buffer("target", counts * facts.num_unlabeled / counts.sum(), persistent=False)
+        self.target = nn.Buffer(counts * facts.num_unlabeled / counts.sum(), persistent=False)
         uniform = torch.full((facts.num_unlabeled, facts.num_classes), 1 / facts.num_classes)
-        self.register_buffer("table", uniform)  # the last prediction of each image
-        self.register_buffer("refined", uniform.clone())
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.table = nn.Buffer(uniform)  # the last prediction of each image
+        self.refined = nn.Buffer(uniform.clone())
+        self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        if not self.training:
+        if step is None:
             return pseudo  # which images these are is not known
         self.table[step.index] = pseudo.probs.to(self.table.dtype)
         if step.progress < self.start:
@@ -97,13 +97,14 @@ class DarpEstimate(Rule):
         if not facts.num_held_out:
             raise PolicyError("darp_estimate needs held-out labels; set DATASET.HELD_OUT to labeled or valid")
         self.condition = condition
-        self.register_buffer("total", torch.zeros(facts.num_classes, dtype=torch.float64))
-        self.register_buffer("accepted", torch.zeros((), dtype=torch.int64))
+        self.total = nn.Buffer(torch.zeros(facts.num_classes, dtype=torch.float64))
+        self.accepted = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo
 
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
+        assert held_out is not None  # the constructor saw that there are held-out labels
         found = unlabeled_counts(held_out, predict(), self.condition)
         if found is not None:
             self.total += found.to(self.total.device)

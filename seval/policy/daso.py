@@ -16,8 +16,8 @@ class FeatureQueue(nn.Module):
 
     def __init__(self, num_classes: int, size: int, feature_dim: int) -> None:
         super().__init__()
-        self.register_buffer("features", torch.zeros(num_classes, size, feature_dim))
-        self.register_buffer("count", torch.zeros(num_classes, dtype=torch.int64))  # ever pushed
+        self.features = nn.Buffer(torch.zeros(num_classes, size, feature_dim))
+        self.count = nn.Buffer(torch.zeros(num_classes, dtype=torch.int64))  # ever pushed
 
     def push(self, features: Tensor, labels: Tensor) -> None:
         """Add features (B, D) of labels (B,), of which the later ones are the newer."""
@@ -71,7 +71,7 @@ class DasoAlign(Semantic):
         return self.alignment > 0
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        if self.training:
+        if step is not None:
             self.observe(step)
         return pseudo
 
@@ -116,12 +116,12 @@ class Daso(DasoAlign):
         if flatness <= 0 or window < 1:
             raise PolicyError(f"daso flatness is {flatness:g} and window {window}, but both must be positive")
         self.flatness, self.window = flatness, window
-        self.register_buffer("distribution", torch.full((facts.num_classes,), 1 / facts.num_classes))
-        self.register_buffer("counts", torch.zeros(facts.num_classes, dtype=torch.int64))  # of this window
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.distribution = nn.Buffer(torch.full((facts.num_classes,), 1 / facts.num_classes))
+        self.counts = nn.Buffer(torch.zeros(facts.num_classes, dtype=torch.int64))  # of this window
+        self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        if not self.training:
+        if step is None:
             return pseudo  # without features there are no semantic labels
         probs = pseudo.probs
         if self.observe(step):
@@ -146,7 +146,7 @@ class TemplateThreshold(Semantic):
         self.tau = tau
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        if not self.training:
+        if step is None:
             return pseudo
         acts, prototypes = self.observe(step), self.queue.prototypes()
         cosine, nearest = similarity(step.features, prototypes).max(1)
@@ -163,7 +163,7 @@ class TemplateLabel(Rule):
         self._source = facts.previous(TemplateThreshold, "template_threshold")
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        if not self.training:
+        if step is None:
             return pseudo
         nearest = similarity(step.features, self._source[-1].queue.prototypes()).argmax(1)
         return pseudo._replace(probs=F.one_hot(nearest, pseudo.probs.shape[1]).to(pseudo.probs.dtype))

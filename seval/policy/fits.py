@@ -157,7 +157,8 @@ def _exact_offsets(z: Floats, y: Ints, group: Ints, low: float, high: float) -> 
     count = np.bincount(y)
     weight = 1 / count[y] / np.count_nonzero(count)
     u = np.zeros(group.max() + 1)
-    u[seen] = _newton(exp_z, weight, share=np.bincount(group[y], weight)[seen], reach=np.log(high / low))
+    share = np.bincount(group[y], weight).astype(np.float64)[seen]
+    u[seen] = _newton(exp_z, weight, share, reach=np.log(high / low))
     u += max(0.0, np.log(low) - u.min()) - max(0.0, u.max() - np.log(high))
     return np.clip(np.exp(u), low, high)  # only rounding is left to clip
 

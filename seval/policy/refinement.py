@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seval.errors import PolicyError
 from seval.policy.base import Facts, PseudoLabels, Rule, Step
@@ -27,7 +27,7 @@ class LogitAdjust(Rule):
     def __init__(self, facts: Facts, tau: float = 1.0) -> None:
         super().__init__()
         prior = facts.class_counts / facts.class_counts.sum()
-        self.register_buffer("offset", prior**tau, persistent=False)
+        self.offset = nn.Buffer(prior**tau, persistent=False)
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo._replace(probs=divide(pseudo.probs, self.offset))
@@ -50,12 +50,12 @@ class Align(Rule):
         if window < 1:
             raise PolicyError(f"align window is {window}, but at least the present batch must be in it")
         target = (facts.class_counts / facts.class_counts.sum()) ** temperature
-        self.register_buffer("target", target / target.sum(), persistent=False)
-        self.register_buffer("means", torch.zeros(window, facts.num_classes))  # of the last batches, in turn
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.target = nn.Buffer(target / target.sum(), persistent=False)
+        self.means = nn.Buffer(torch.zeros(window, facts.num_classes))  # of the last batches, in turn
+        self.seen = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        if self.training:
+        if step is not None:
             self.means[self.seen % len(self.means)] = pseudo.probs.mean(0)
             self.seen += 1
         running = self.means.sum(0) / self.seen.clamp(1, len(self.means))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seval.errors import PolicyError
 from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
@@ -115,8 +115,8 @@ class Learned(Rule):
                 f"{type(self).__name__} has neither a curriculum to replay nor held-out labels to fit on; "
                 "run the estimate phase first (--with-prerequisites does), or set DATASET.HELD_OUT to valid"
             )
-        self.register_buffer("fitted", torch.tensor(start, dtype=torch.float32))
-        self.register_buffer("smoothed", torch.tensor(start, dtype=torch.float32))
+        self.fitted = nn.Buffer(torch.tensor(start, dtype=torch.float32))
+        self.smoothed = nn.Buffer(torch.tensor(start, dtype=torch.float32))
 
     def fit(self, held_out: HeldOut) -> None:
         """Append this evaluation's estimate to the curriculum."""
@@ -124,6 +124,7 @@ class Learned(Rule):
 
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
         if not self.replays:
+            assert held_out is not None  # the constructor saw that there are held-out labels
             self.fit(held_out)
         self.use(self.curriculum.row(progress) if self.replays else -1)
         return {f"{self.name}_{stat}": float(getattr(self.smoothed, stat)()) for stat in ("min", "max")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seval.errors import PolicyError
 from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step, Student
@@ -57,12 +57,12 @@ class FlexMatch(Confidence):
     def __init__(self, facts: Facts, tau: float = 0.95) -> None:
         super().__init__(tau)
         self.num_classes = facts.num_classes
-        self.register_buffer("label", torch.full((facts.num_unlabeled,), -1))  # the last confident one of each image
+        self.label = nn.Buffer(torch.full((facts.num_unlabeled,), -1))  # the last confident one of each image
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         counts = torch.bincount(self.label + 1, minlength=self.num_classes + 1)
         weight = above(pseudo.probs, flexible_thresholds(self.tau, counts.to(pseudo.probs.dtype)))
-        if self.training:
+        if step is not None:
             confidence, label = pseudo.probs.max(1)
             sure = confidence >= self.tau
             self.label[step.index[sure]] = label[sure]
@@ -97,16 +97,16 @@ class FreeMatch(Rule):
         super().__init__()
         self.momentum, self.fairness = momentum, fairness
         uniform = torch.full((facts.num_classes,), 1 / facts.num_classes)
-        self.register_buffer("confidence", uniform[0].clone())
-        self.register_buffer("mean_probs", uniform.clone())
-        self.register_buffer("histogram", uniform.clone())
+        self.confidence = nn.Buffer(uniform[0].clone())
+        self.mean_probs = nn.Buffer(uniform.clone())
+        self.histogram = nn.Buffer(uniform.clone())
 
     @property
     def penalizes(self) -> bool:
         return self.fairness > 0
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        if self.training:
+        if step is not None:
             confidence, label = pseudo.probs.max(1)
             histogram = torch.bincount(label, minlength=pseudo.probs.shape[1]) / len(label)
             news = (confidence.mean(), pseudo.probs.mean(0), histogram)
@@ -134,18 +134,18 @@ class SoftMatch(Rule):
     def __init__(self, facts: Facts, momentum: float = 0.999, sigmas: float = 2.0) -> None:
         super().__init__()
         self.momentum, self.sigmas = momentum, sigmas
-        self.register_buffer("mean_probs", torch.zeros(facts.num_classes))
-        self.register_buffer("mean", torch.tensor(1 / facts.num_classes))
-        self.register_buffer("variance", torch.tensor(1.0))
+        self.mean_probs = nn.Buffer(torch.zeros(facts.num_classes))
+        self.mean = nn.Buffer(torch.tensor(1 / facts.num_classes))
+        self.variance = nn.Buffer(torch.tensor(1.0))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        if self.training:
+        if step is not None:
             news = pseudo.probs.mean(0)
             self.mean_probs.copy_(torch.where(self.mean_probs.any(), self.mean_probs, news))  # starts at the first
             self.mean_probs.lerp_(news, 1 - self.momentum)
         uniform = torch.full_like(self.mean_probs, 1 / len(self.mean_probs))
         confidence = align(pseudo.probs, uniform, self.mean_probs).max(1).values
-        if self.training and len(confidence) > 1:  # one image has no variance
+        if step is not None and len(confidence) > 1:  # one image has no variance
             self.mean.lerp_(confidence.mean(), 1 - self.momentum)
             self.variance.lerp_(confidence.var(), 1 - self.momentum)
         weight = soft_weights(confidence, self.mean, self.variance, self.sigmas)
@@ -180,7 +180,7 @@ class Adsh(Confidence):
     def __init__(self, facts: Facts, tau: float = 0.95) -> None:
         super().__init__(tau)
         self.head = int(facts.class_counts.argmax())
-        self.register_buffer("thresholds", torch.full((facts.num_classes,), tau))
+        self.thresholds = nn.Buffer(torch.full((facts.num_classes,), tau))
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         kept = (pseudo.probs >= self.thresholds).any(1)

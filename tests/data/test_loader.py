@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from seval.data import augment, splits
 from seval.data.augment import Geometry
 from seval.data.decode import Decoder
 from seval.data.image_set import Part
-from seval.data.loader import HeldImages, LazyImages, Loader
+from seval.data.loader import HeldImages, LazyImages, Loader, Sampler, class_weights
 from seval.errors import ConfigError
 from tests.settings import small
 from tests.standins import ENCODED_SIDE as SIDE
@@ -177,3 +178,16 @@ def test_a_crop_larger_than_the_images_is_refused(kind, tiny, encoded, tmp_path)
     cfg = small("fixmatch", tmp_path, *FEW, "DATASET.CROP", SIDE + 1)
     with pytest.raises(ConfigError, match=f"DATASET.CROP is {SIDE + 1}, but the images have {side} pixels"):
         build.build(cfg, image_set, splits.split(image_set.train.labels, cfg), {}, CPU)
+
+
+def test_class_weights_make_every_class_equally_likely():
+    counts, g = (64, 7, 16, 0, 1, 3), torch.Generator().manual_seed(0)
+    labels = torch.tensor([c for c, n in enumerate(counts) for _ in range(n)])
+    labels = labels[torch.randperm(len(labels), generator=g)]
+    weights, draws = class_weights(labels), 64 * 400
+    sampler = Sampler(size=len(labels), batch=64, generator=g, weights=weights)
+    times = torch.bincount(torch.cat([next(sampler) for _ in range(400)]), minlength=len(labels))
+    for c, n in enumerate(counts):
+        assert math.isclose(float(weights[labels == c].sum()), n > 0, abs_tol=1e-12)
+        for chance, seen in ((0.2 * (n > 0), times[labels == c].sum()), *((0.2 / n, t) for t in times[labels == c])):
+            assert abs(float(seen) - chance * draws) <= 5 * math.sqrt(draws * chance * (1 - chance))

@@ -9,6 +9,7 @@ from seval.errors import PolicyError, RecipeError
 from seval.policy.base import Facts, HeldOut, Policy, PseudoLabels
 from seval.policy.language import build_policy
 from seval.policy.seval import Curriculum, fit_offsets, fit_thresholds, neighbors, published
+from tests.policy.four_classes import probs
 from tests.settings import ROOT
 
 EXAMPLE = ROOT / "tests/curricula/cifar10_l_500_100_ul_4000_100_seed_79"
@@ -178,3 +179,12 @@ def test_a_curriculum_that_is_not_above_zero_is_refused():
 
 def test_groups_of_imagenet_127_are_the_published_ones():
     assert np.bincount(neighbors(127, 10)).tolist() == [13] * 9 + [10]
+
+
+def test_seval_before_its_first_refresh_is_fixmatch_bit_for_bit():
+    seval, fixmatch = (
+        estimate(text, events=0) for text in ("seval_refine | seval_threshold | one_hot", "threshold(0.95) | one_hot")
+    )
+    for scale in (2.0, 6.0, 20.0):
+        for a, b in zip(*(p(PseudoLabels.of(probs(n=200, scale=scale)), None) for p in (seval, fixmatch)), strict=True):
+            assert torch.equal(a, b)

@@ -1,62 +1,19 @@
-"""The rules that set weights by confidence or by class, against slow loops, and the laws they obey."""
+"""The rules that set weights by confidence, against slow loops, and the laws they obey."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from seval.policy.base import Facts, Policy, PseudoLabels, Step, Student
-from seval.policy.language import build_policy
+from seval.policy.base import Policy, PseudoLabels, Student
+from tests.policy.five_classes import HEAD, C, N, U, at, built, drawn, evaluate, refresh, rows, stream, train
 
-C, U, N = 5, 60, 16  # classes, unlabeled images, images a step
-COUNTS, HEAD = (20.0, 5.0, 50.0, 10.0, 2.0), 2
 TAU = np.float32(0.95)
 TEXTS = "threshold, flexmatch, freematch(0.9), softmatch(0.9), adsh | adsh_rectify, bernoulli_balance, saw"
-
-
-def built(text: str, counts: Sequence[float] = COUNTS) -> Policy:
-    return build_policy(text, Facts(C, torch.tensor(counts), U))
-
-
-def drawn(seed: int, n: int = N, scale: float = 3.0) -> Tensor:
-    """(n, C) predictions that favor the frequent classes."""
-    noise = torch.randn(n, C, generator=torch.Generator().manual_seed(seed))
-    return (scale * noise + 0.7 * torch.tensor(COUNTS).log()).softmax(1)
-
-
-def stream() -> Iterator[tuple[Tensor, Tensor]]:
-    """Predictions, unsure to sure, and the images they are of, which come back."""
-    for i in range(30):
-        yield drawn(i, scale=(1, 3, 9)[i % 3]), torch.randperm(U, generator=torch.Generator().manual_seed(i))[:N]
-
-
-def rows(labels: Sequence[int], confidence: float | Tensor) -> Tensor:
-    """A prediction of that confidence for each label; the other classes are alike."""
-    q, hard = torch.as_tensor(confidence).reshape(-1, 1), torch.eye(C)[list(labels)]
-    return torch.where(hard > 0, q, (1 - q) / (C - 1))
-
-
-def at(index: Sequence[int] | Tensor, progress: float = 0.5) -> Step:
-    none = torch.zeros(0, 2)
-    return Step(torch.as_tensor(index), torch.zeros(len(index), 2), lambda: none, none[:, 0].long(), progress)
-
-
-def train(policy: Policy, probs: Tensor, index: Sequence[int] | Tensor, progress: float = 0.5) -> np.ndarray:
-    return policy.train()(PseudoLabels.of(probs), at(index, progress)).weight.numpy()
-
-
-def evaluate(policy: Policy, probs: Tensor) -> np.ndarray:
-    return policy.eval()(PseudoLabels.of(probs), None).weight.numpy()
-
-
-def refresh(policy: Policy, predictions: Tensor | None = None) -> None:
-    policy.refresh(None, lambda: predictions, 0.5)
 
 
 def bars(policy: Policy) -> np.ndarray:
@@ -230,63 +187,3 @@ def test_adsh_and_its_rectification_equal_a_slow_loop():
     assert [a == b for a, b in zip(history, history[1:], strict=False)] == [True, False, False, True] + 3 * [False]
     assert history[3][0] == np.float32(0.3) and history[3][1] == history[2][1] < TAU
     assert 0.2 < np.mean(masks) < 0.9 and moved  # some rows are kept for a class that is not the likeliest
-
-
-@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("counts", [COUNTS, (30.0,) * C])
-def test_bernoulli_balance_keeps_each_class_at_its_rate_in_training_and_all_in_evaluation(counts, progress):
-    policy, draws = built("bernoulli_balance", counts), 4000
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        weight = train(policy, rows(np.repeat(range(C), draws), 0.5), range(C * draws), progress)
-    assert set(weight.tolist()) <= {0.0, 1.0} and (evaluate(policy, drawn(0)) == 1).all()
-    for c, found in enumerate(weight.reshape(C, draws).mean(1)):
-        chance = 1 - progress * (1 - min(counts) / counts[c])
-        assert abs(found - chance) <= 4 * math.sqrt(chance * (1 - chance) / draws) + 1e-7
-
-
-def saw_weights(memory: list[int]) -> np.ndarray:
-    seen = [label for label in memory if label >= 0]
-    counts = [seen.count(c) * U / len(seen) for c in range(C)]
-    beta = (sum(counts) / C - 1) / (sum(counts) / C)
-    found = np.array([(1 - beta) / (1 - beta ** max(n, 1)) for n in counts])
-    return found / found.mean()
-
-
-def test_saw_equals_a_slow_loop():
-    policy, memory, weights, other = built("saw"), [-1] * U, np.ones(C), drawn(99)
-    refresh(policy)  # nothing was seen yet
-    for i, (probs, index) in enumerate(stream()):
-        labels = [int(row.argmax()) for row in probs.numpy()]
-        assert np.allclose(train(policy, probs, index), weights[labels], atol=1e-5)
-        for image, label in zip(index.tolist(), labels, strict=True):
-            memory[image] = label
-        if i % 4 == 0:  # the first time, most images were not seen
-            refresh(policy)
-            weights = saw_weights(memory)
-        assert np.allclose(evaluate(policy, other), weights[other.argmax(1)], atol=1e-5)
-    assert np.ptp(weights) > 0.1
-
-
-def test_saw_weighs_rarer_classes_more_whatever_the_number_of_steps_and_of_images_seen():
-    labels, found = [0] * 30 + [1] * 14 + [2] * 8 + [3] * 6 + [4] * 2, []
-    for steps, stride in ((1, 1), (40, 1), (1, 2), (7, 2)):
-        policy = built("saw")
-        for _ in range(steps):
-            train(policy, rows(labels[::stride], 0.4), range(0, U, stride))
-        refresh(policy)
-        found.append(evaluate(policy, rows(range(C), 0.4)))
-        assert np.allclose(found[0], found[-1], atol=1e-6)
-    assert (np.diff(found[0]) > 0).all() and np.allclose(found[0], saw_weights(labels), atol=1e-5)
-
-
-@pytest.mark.parametrize("balancing", ["saw", "bernoulli_balance"])
-def test_balanced_counts_and_predictions_leave_the_weights_of_the_plain_threshold(balancing):
-    base, policy = (built(text, (30.0,) * C) for text in ("threshold(0.95)", f"threshold(0.95) | {balancing}"))
-    given = rows([*range(C)] * (U // C), torch.linspace(0.9, 1.0, U))
-    for progress in (0.0, 0.5, 1.0):
-        expected = train(base, given, range(U), progress)
-        assert 0 < expected.sum() < U
-        assert np.allclose(train(policy, given, range(U), progress), expected, atol=1e-6)
-        refresh(policy)
-        assert np.allclose(evaluate(policy, given), evaluate(base, given), atol=1e-6)

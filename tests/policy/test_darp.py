@@ -1,9 +1,6 @@
-"""Rules that refine predictions, batch by batch or as a whole, against slow loops and their laws."""
+"""DARP and its estimate of the class counts, against slow loops and their laws."""
 
 from __future__ import annotations
-
-import io
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -13,77 +10,8 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from seval.errors import PolicyError
-from seval.policy.base import Facts, HeldOut, Policy, PseudoLabels, Step
-from seval.policy.language import build_policy
-
-C, M = 4, 61  # classes, unlabeled images
-COUNTS = torch.tensor([400.0, 50, 200, 100])
-ORDER = torch.tensor([2, 0, 3, 1])
-
-
-def probs(seed: int = 0, n: int = M, scale: float = 1.0, classes: int = C) -> Tensor:
-    return (scale * torch.randn(n, classes, generator=torch.Generator().manual_seed(seed))).softmax(1)
-
-
-def build(text: str, counts: Tensor = COUNTS, artifacts: Mapping = {}, held_out: int = 9, size: int = M) -> Policy:
-    return build_policy(text, Facts(len(counts), counts, size, held_out, artifacts=artifacts))
-
-
-def step(index: Sequence[int] | Tensor = range(M), progress: float = 0.5) -> Step:
-    index = torch.as_tensor(index)
-    return Step(
-        index, torch.zeros(len(index), 1), lambda: torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64), progress
-    )
-
-
-def evaluate(policy: Policy, pseudo: PseudoLabels) -> PseudoLabels:
-    """Its output in evaluation, which must leave its state."""
-    before = {key: value.clone() for key, value in policy.state_dict().items()}
-    after = policy.eval()(pseudo, None)
-    assert all(torch.equal(before[key], value) for key, value in policy.state_dict().items())
-    policy.train()
-    return after
-
-
-@pytest.mark.parametrize(("temperature", "window"), [(0.0, 128), (0.5, 3), (1.0, 1)])
-def test_align_equals_a_slow_loop(temperature, window):
-    policy, means = build(f"align({temperature}, window={window})"), []
-    assert torch.equal(evaluate(policy, PseudoLabels.of(probs()))[0], probs())
-    target = (COUNTS.numpy().astype(float) / COUNTS.sum().item()) ** temperature
-    target /= target.sum()
-
-    def aligned(row: np.ndarray) -> np.ndarray:
-        running = sum(means[-window:]) / len(means[-window:])
-        scaled = [p * (q + 1e-6) / (a + 1e-6) for p, q, a in zip(row, target, running, strict=True)]
-        return np.array(scaled) / sum(scaled)
-
-    for seed in range(6):
-        batch = probs(seed, n=10 + seed)
-        means.append(batch.numpy().astype(float).mean(0))
-        got = policy(PseudoLabels.of(batch), step(range(len(batch)))).check().probs
-        assert np.allclose(got, [aligned(row) for row in batch.numpy()], atol=1e-5)
-    got = evaluate(policy, PseudoLabels.of(probs(9))).probs
-    assert np.allclose(got, [aligned(row) for row in probs(9).numpy()], atol=1e-5)
-
-
-def test_align_at_temperature_0_is_alignment_to_the_uniform_distribution():
-    cold, uniform = build("align(0.0)"), build("align", torch.full((C,), 7.0))
-    assert torch.allclose(cold(PseudoLabels.of(probs()), step()).probs, uniform(PseudoLabels.of(probs()), step()).probs)
-
-
-def test_align_leaves_predictions_whose_mean_is_the_target():
-    prior, shift = COUNTS / COUNTS.sum(), 0.05 * (probs() - 1 / C)
-    batch = torch.cat([prior + shift, prior - shift])
-    assert torch.allclose(build("align")(PseudoLabels.of(batch), step()).probs, batch, atol=1e-5)
-
-
-@pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0, 2.0])
-def test_sharpen_equals_a_slow_loop(temperature):
-    powers = [[float(p) ** (1 / temperature) for p in row] for row in probs()]
-    expected = [[p / sum(row) for p in row] for row in powers]
-    policy = build(f"sharpen({temperature})")
-    for got in (policy(PseudoLabels.of(probs()), step()), evaluate(policy, PseudoLabels.of(probs()))):
-        assert np.allclose(got.check().probs, expected, atol=1e-6)
+from seval.policy.base import HeldOut, PseudoLabels
+from tests.policy.four_classes import COUNTS, ORDER, C, M, build, evaluate, probs, step
 
 
 def wanted(counts: Tensor = COUNTS, size: int = M) -> np.ndarray:
@@ -207,50 +135,3 @@ def test_darp_needs_held_out_data_and_an_accepted_estimate():
     assert policy.artifact()["unlabeled_counts"].sum() == 0
     with pytest.raises(PolicyError):
         build("darp", artifacts=policy.artifact())
-
-
-def crest(text: str = "crest", counts: Tensor = COUNTS, predicted: Tensor | None = None) -> Policy:
-    policy = build(text, counts)
-    policy.refresh(None, lambda: probs(n=200) if predicted is None else predicted, 1.0)
-    return policy
-
-
-def picked(policy: Policy) -> dict[int, int]:
-    return dict(zip(*(policy.artifact()[key].tolist() for key in ("selected", "selected_labels")), strict=True))
-
-
-@pytest.mark.parametrize("power", [1 / 3, 1.0, 0.0])
-def test_crest_equals_a_slow_loop(power):
-    table, counts, expected = probs(n=200).numpy(), COUNTS.tolist(), {}
-    ranking = sorted(range(C), key=lambda c: -counts[c])
-    for rank, c in enumerate(ranking):
-        members = sorted((i for i in range(200) if np.argmax(table[i]) == c), key=lambda i: -max(table[i]))
-        rate = (counts[ranking[C - 1 - rank]] / counts[ranking[0]]) ** power
-        expected |= {i: c for i in members[: int(np.floor(rate * len(members)))]}
-        assert rank < C - 1 or all(i in expected for i in members)  # of the rarest class all
-    assert picked(crest(f"crest({power})")) == expected
-
-
-def test_crest_selects_everything_where_the_counts_are_uniform():
-    assert picked(crest(counts=torch.full((C,), 5.0))) == dict(enumerate(probs(n=200).argmax(1).tolist()))
-
-
-def test_crest_takes_a_share_that_is_a_whole_number():
-    predicted = torch.linspace(0.6, 0.9, 90)  # all as class 0, of which 0.7 * 90, less than 63 in floating point
-    policy = crest("crest(1.0)", torch.tensor([10.0, 7.0]), torch.stack([predicted, 1 - predicted], 1))
-    assert len(picked(policy)) == 63
-
-
-def test_crest_commutes_with_relabeling_the_classes():
-    permuted = picked(crest(counts=COUNTS[ORDER], predicted=probs(n=200)[:, ORDER]))
-    assert picked(crest()) == {i: int(ORDER[c]) for i, c in permuted.items()}
-
-
-def test_crest_selects_nothing_before_the_end_and_its_selection_survives_saving():
-    fresh, buffer = build("crest"), io.BytesIO()
-    fresh.refresh(None, probs, 0.99)
-    assert not picked(fresh)
-    torch.save(crest().state_dict(), buffer)
-    buffer.seek(0)
-    fresh.load_state_dict(torch.load(buffer, weights_only=True))
-    assert picked(fresh) == picked(crest()) and len(picked(fresh)) > 0

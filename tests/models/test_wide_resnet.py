@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from seval.models.ema import Ema
-from seval.models.network import Network
 from seval.models.wide_resnet import WideResNet
 
 
@@ -63,35 +60,3 @@ def test_initialization_is_the_published_one():
     assert net.classifier.weight.std().item() == pytest.approx(math.sqrt(2 / (128 + 10)), rel=0.1)
     assert not net.classifier.bias.any()
     assert all(m.momentum == 0.1 and m.eps == 1e-5 for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d))
-
-
-def test_each_head_reads_the_same_features_and_the_last_is_called():
-    net = Network(WideResNet(10, 1, 0, 1), {"linear": "linear", "balanced": "cosine"}, 3).eval()
-    x = torch.randn(2, 1, 8, 8)
-    assert torch.equal(net(x), net.classify(net.features(x), "balanced"))
-    assert not torch.equal(net(x), net.classify(net.features(x), "linear"))
-
-
-def test_ema_equals_a_slow_loop_over_weights_and_buffers():
-    torch.manual_seed(0)
-    net = Network(WideResNet(10, 1, 0, 1), {"linear": "linear"}, 3)
-    ema = Ema(net, 0.8)
-    expected = {name: value.double().clone() for name, value in net.state_dict().items()}
-    for step in range(8):
-        with torch.no_grad():
-            for p in net.parameters():
-                p.add_(torch.randn_like(p))
-        net(torch.randn(4, 1, 8, 8))
-        ema.update(step)
-        decay = min(1 - 1 / (step + 1), 0.8)
-        for name, value in net.state_dict().items():
-            floating = value.is_floating_point()
-            expected[name] = decay * expected[name] + (1 - decay) * value.double() if floating else value
-        if step == 0:
-            assert all(
-                torch.equal(a, b)
-                for a, b in zip(ema.network.state_dict().values(), net.state_dict().values(), strict=True)
-            )
-    for name, value in ema.network.state_dict().items():
-        assert np.allclose(value.double().numpy(), expected[name].numpy(), rtol=1e-5, atol=1e-6), name
-    assert not ema.network.training and not any(p.requires_grad for p in ema.network.parameters())

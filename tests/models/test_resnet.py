@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,19 +78,6 @@ def test_initialization_is_the_published_one(build):
             assert (module.weight == 1).all() and not module.bias.any()
 
 
-@pytest.mark.parametrize(
-    ("name", "published", "features"),
-    [("wide_resnet", "WRN", 128), ("resnet50", "ResNet", 2048), ("cifar_resnet50", "ResNet50_cifar", 2048)],
-)
-def test_the_configuration_picks_the_backbone(name, published, features):
-    cfg = load((), ["MODEL.NAME", published])
-    assert cfg.MODEL.NAME == name
-    net = build_network(cfg, 7, 3).eval()
-    with torch.no_grad():
-        assert net.backbone.feature_dim == features and net(torch.zeros(1, 3, 16, 16)).shape == (1, 7)
-        assert deepcopy(net).features(torch.zeros(1, 3, 16, 16)).shape == (1, features)
-
-
 def test_pretrained_weights_are_loaded_from_the_file_and_checked(tmp_path, monkeypatch):
     torch.manual_seed(1)
     whole = models.resnet50()
@@ -122,7 +109,7 @@ def test_without_a_file_the_cache_is_used_or_filled(tmp_path, monkeypatch):
 
     def download(url, path, prefix, progress):
         assert url.endswith("resnet50-11ad3fa6.pth") and prefix == "11ad3fa6"
-        path.write_bytes(b"fetched")
+        Path(path).write_bytes(b"fetched")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     monkeypatch.setattr(resnet, "SHA256_PREFIX", "11ad3fa6")
