@@ -158,7 +158,7 @@ def with_selected(labeled: Images, unlabeled: Images, artifacts: dict[str, np.nd
     if "selected" not in artifacts:
         return labeled
     selected, labels = (torch.from_numpy(artifacts[key]) for key in ("selected", "selected_labels"))
-    return labeled.followed_by(unlabeled, selected, labels)
+    return labeled.followed_by(unlabeled, selected, labels.to(labeled.labels.device))
 
 
 def place(

@@ -121,11 +121,9 @@ class Part(NamedTuple):
 
     def arrays(self) -> dict[str, np.ndarray | Blocks]:
         """What the file holds of this part, by name."""
-        fields: dict[str, np.ndarray | Blocks] = {"images": self.content}
-        if self.offsets is not None:
-            fields = {"encoded": self.content, "offsets": self.offsets}
-        fields["labels"] = self.labels
-        return fields if self.batch is None else fields | {"batch": self.batch}
+        images = "images" if self.offsets is None else "encoded"
+        arrays = {images: self.content, "offsets": self.offsets, "labels": self.labels, "batch": self.batch}
+        return {name: array for name, array in arrays.items() if array is not None}
 
 
 class ImageSet(NamedTuple):

@@ -33,7 +33,7 @@ class Images(ABC):
 
     @abstractmethod
     def followed_by(self, others: Self, positions: Tensor, labels: Tensor) -> Self:
-        """These images and, after them, those at `positions` (M,) of another split, with new labels (M,)."""
+        """These images and, after them, those at `positions` (M,) of another split, with `labels` (M,) for those."""
 
     @abstractmethod
     def evaluated(self, geometry: Geometry, batch: int) -> Self:
@@ -58,7 +58,7 @@ class HeldImages(Images):
 
     def followed_by(self, others: Self, positions: Tensor, labels: Tensor) -> Self:
         chosen = others.pixels[positions.to(self.pixels.device)]
-        return replace(self, labels=_joined(self.labels, labels), pixels=torch.cat([self.pixels, chosen]))
+        return replace(self, labels=torch.cat([self.labels, labels]), pixels=torch.cat([self.pixels, chosen]))
 
     def evaluated(self, geometry: Geometry, batch: int) -> Self:
         if not (geometry.crop or geometry.resolution):
@@ -84,15 +84,11 @@ class LazyImages(Images):
 
     def followed_by(self, others: Self, positions: Tensor, labels: Tensor) -> Self:
         index = np.concatenate([self.index, len(self.source) + others.index[positions.numpy()]])
-        source = Joined(self.source, others.source)
-        return replace(self, labels=_joined(self.labels, labels), source=source, index=index)
+        source, labels = Joined(self.source, others.source), torch.cat([self.labels, labels])
+        return replace(self, labels=labels, source=source, index=index)
 
     def evaluated(self, geometry: Geometry, batch: int) -> Self:
         return replace(self, geometry=geometry)
-
-
-def _joined(labels: Tensor, more: Tensor) -> Tensor:
-    return torch.cat([labels, more.to(labels.device)])
 
 
 class Batch(NamedTuple):

@@ -119,7 +119,7 @@ def test_a_malicious_pickle_does_not_execute(tmp_path, tiny, protocol):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickles_of_this_python_are_read(protocol):
     pixels = np.arange(6144).astype(np.uint8).reshape(2, 3072)
-    file = raw.of(pickle.dumps({b"data": pixels, b"labels": [3, 4]}, protocol), "here")
+    file = raw.in_memory(pickle.dumps({b"data": pixels, b"labels": [3, 4]}, protocol), "here")
     got = cifar._batch(cifar._CIFAR10, file, "training batch 1 of 5")
     assert np.array_equal(got.images.reshape(2, 3072), pixels) and got.labels.tolist() == [3, 4]
 
