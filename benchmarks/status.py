@@ -18,9 +18,9 @@ LIMIT = 3.0  # seconds for 10,000
 def main() -> int:
     """0 where it is fast enough."""
     sys.path.insert(0, str(ROOT))
-    from repro.estimate import Costs
-    from repro.sites import Site, find
-    from repro.states import counts, states
+    from repro.launch.costs import Costs
+    from repro.launch.site import Site, find
+    from repro.launch.states import counts, states
     from seval.config import with_overrides
     from seval.run import Run
     from tests.settings import small

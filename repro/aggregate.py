@@ -13,10 +13,11 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
 
-from repro import hyperparameters, tables
-from repro.class_cases import CASES
-from repro.footnotes import Footnotes, superscripts
-from repro.tables import CHOICES, Cell, Table, mean_std
+from repro.tables import settings as hyperparameters
+from repro.tables import table as tables
+from repro.tables.page import Footnotes, superscripts
+from repro.tables.reading import CASES
+from repro.tables.table import CHOICES, Cell, Table, mean_std
 from seval.record import replace
 
 EXAMPLES = """\

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _show(name: str, path: Path, picture: Path) -> None:
     from repro.contact_sheet import draw  # with PyTorch, which preparing a set does not need
-    from repro.tables import CONFIGS
+    from repro.tables.table import CONFIGS
     from seval.config import load
     from seval.run import Run
 

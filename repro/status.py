@@ -14,11 +14,12 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
 
-from repro import sites, tables
-from repro.estimate import Costs
-from repro.jobs import Slurm, SlurmError
-from repro.selection import Selection, add_options, ids, last_runs, select
-from repro.states import FAILED, STATES, State, counts, failure, states
+from repro.launch import site as sites
+from repro.launch.costs import Costs
+from repro.launch.queue import Slurm, SlurmError
+from repro.launch.states import FAILED, STATES, State, counts, failure, states
+from repro.tables import table as tables
+from repro.tables.selection import Selection, add_options, ids, last_runs, select
 from seval.run import Run
 
 EXAMPLES = """\

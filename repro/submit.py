@@ -16,16 +16,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
 
-from repro import sites, tables
-from repro.arrays import Array
-from repro.clusters import Debug, Local
-from repro.estimate import Costs
-from repro.jobs import SlurmError
-from repro.local import carry_out
-from repro.plan import Task, levels, missing, plan
-from repro.selection import Selection, add_options, all_cells, ids, last_runs, select
-from repro.slurm import Cluster
-from repro.states import LIVE, State, counts, states
+from repro.launch import site as sites
+from repro.launch.arrays import Array
+from repro.launch.costs import Costs
+from repro.launch.local import Debug, Local, carry_out
+from repro.launch.plan import Task, levels, missing, plan
+from repro.launch.queue import SlurmError
+from repro.launch.slurm import Cluster
+from repro.launch.states import LIVE, State, counts, states
+from repro.tables import table as tables
+from repro.tables.selection import Selection, add_options, all_cells, ids, last_runs, select
 from seval.claim import claim
 from seval.data.hdf5 import data_file
 from seval.errors import ConfigError, RunBusy

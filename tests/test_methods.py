@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from repro import tables
+from repro.tables import table as tables
 from seval import record
 from seval.errors import Interrupted
 from seval.policy import darp

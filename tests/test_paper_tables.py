@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from repro import aggregate, hyperparameters, tables
-from repro.class_cases import CASES, number
-from repro.tables import Cell
+from repro import aggregate
+from repro.tables import settings as hyperparameters
+from repro.tables import table as tables
+from repro.tables.reading import CASES, number
+from repro.tables.table import Cell
 from seval.config import delta, settings
 from seval.data.splits import split
 from seval.defaults import own_node

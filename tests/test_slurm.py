@@ -18,13 +18,16 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from repro import selection, sites, states, status, submit, tables, worker
-from repro.arrays import Array, arrays
-from repro.clusters import words
-from repro.jobs import Job, Slurm, SlurmError, Submission, elements, latest, submissions
-from repro.plan import Task
-from repro.sites import Resources, Site
-from repro.slurm import Cluster
+from repro import status, submit
+from repro.launch import site as sites
+from repro.launch import states, worker
+from repro.launch.arrays import Array, arrays
+from repro.launch.plan import Task, words
+from repro.launch.queue import Job, Slurm, SlurmError, Submission, elements, latest, submissions
+from repro.launch.site import Resources, Site
+from repro.launch.slurm import Cluster
+from repro.tables import selection
+from repro.tables import table as tables
 from seval.claim import claim
 from seval.config import load
 from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RunBusy

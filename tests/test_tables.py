@@ -18,7 +18,10 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from repro import aggregate, clusters, plan, submit, tables
+from repro import aggregate, submit
+from repro.launch import local as clusters
+from repro.launch import plan
+from repro.tables import table as tables
 from seval.config import load
 from seval.errors import ConfigError, RunBusy
 from seval.run import Run

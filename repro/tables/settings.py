@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from repro.tables import Cell, Table, known
+from repro.tables.table import Cell, Table, known
 from seval.defaults import Node
 from seval.policy.base import Facts
 from seval.policy.language import build_policy

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from repro import states
-from repro.jobs import Submission
+from repro.launch import states
+from repro.launch.queue import Submission
 from seval.config import load, with_overrides
 from seval.data import hdf5
 from seval.errors import Interrupted, MissingPrerequisite, RunBusy

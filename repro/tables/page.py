@@ -6,7 +6,7 @@ import re
 
 from tabulate import LATEX_ESCAPE_RULES
 
-from repro.tables import Table
+from repro.tables.table import Table
 
 HEADING = "Assumed where the paper leaves a choice:"
 

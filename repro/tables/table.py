@@ -26,13 +26,13 @@ from typing import NoReturn
 import numpy as np
 import yaml
 
-from repro.class_cases import CASES, count
+from repro.tables.reading import CASES, count
 from seval.config import load
 from seval.defaults import Node
 from seval.errors import ConfigError
 from seval.run import Run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS, TABLES = ROOT / "configs", ROOT / "paper_tables"
 #: Where a number stands in a record, outermost key first; the first choice is the default.
 CHOICES = {

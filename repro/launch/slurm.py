@@ -21,14 +21,13 @@ from pathlib import Path
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from repro.arrays import Array, arrays
-from repro.clusters import words
-from repro.jobs import Job, Slurm, SlurmError, Submission, submissions
-from repro.plan import Task
-from repro.sites import Resources, Site
-from repro.states import State
-from repro.tables import ROOT
-from repro.worker import again, work
+from repro.launch.arrays import Array, arrays
+from repro.launch.plan import Task, words
+from repro.launch.queue import Job, Slurm, SlurmError, Submission, submissions
+from repro.launch.site import Resources, Site
+from repro.launch.states import State
+from repro.launch.worker import again, work
+from repro.tables.table import ROOT
 from seval.errors import ConfigError
 from seval.record import write_json
 from seval.versions import versions

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from repro.tables import ROOT
+from repro.tables.table import ROOT
 from seval.defaults import CHOICES
 from seval.errors import ConfigError
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 
-from repro.sites import Site
+from repro.launch.site import Site
 from seval.record import last_line
 from seval.run import Run
 

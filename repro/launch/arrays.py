@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from repro.plan import Task
-from repro.sites import Resources
+from repro.launch.plan import Task
+from repro.launch.site import Resources
 
 
 @dataclass

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.jobs import Job, Slurm, latest
+from repro.launch.queue import Job, Slurm, latest
 from seval import record
 from seval.claim import holder
 from seval.run import Run

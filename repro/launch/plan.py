@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from repro.states import HELD, LIVE, State
-from repro.tables import Cell
+from repro.launch.states import HELD, LIVE, State
+from repro.tables.table import Cell
+from seval.config import defaults, flatten
 from seval.run import Run
 
 
@@ -89,3 +90,10 @@ def missing(tasks: Mapping[str, Task], found: Mapping[str, State], retry: Sequen
             continue
         left.append(f"  {id}  {task.label}: {why}")
     return chosen, left
+
+
+def words(run: Run, **runtime: object) -> list[object]:
+    """The run as KEY VALUE pairs over the defaults, so that it starts as planned even if a file is edited meanwhile."""
+    standard = flatten(defaults())
+    settings = {key: value for key, value in flatten(run.cfg).items() if value != standard[key]} | runtime
+    return [word for pair in settings.items() for word in pair]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro.tables import TABLES, Cell, Table, find
+from repro.tables.table import TABLES, Cell, Table, find
 from seval.config import load
 from seval.errors import ConfigError
 from seval.run import Run
