@@ -171,7 +171,7 @@ def test_a_canceled_estimate_takes_its_replay_along_and_both_are_submitted_again
         slurm("scontrol", "update", "PartitionName=gpu", "State=UP")
     assert lab.settle() == {"canceled": 2, "done": 4}
     why = lab.call("status", "--failed")
-    assert "never started: it stands on" in why and "no longer knows" in why
+    assert "never started: it depends on" in why and "no longer knows" in why
     assert "2 canceled" in lab.submit()
     assert sorted(map(lab.submitted().count, set(lab.submitted()))) == [1, 1, 1, 1, 2, 2]
     assert lab.settle() == {"done": 6}

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from repro import aggregate
+from repro.tables import page
 from repro.tables import settings as hyperparameters
 from repro.tables import table as tables
-from repro.tables.reading import CASES, number
+from repro.tables.reading import CASES, class_count
 from repro.tables.table import Cell
 from seval.config import delta, settings
 from seval.data.splits import split
@@ -43,7 +44,7 @@ SHAPES = {
 
 @cache
 def cells_of(name: str) -> dict[tuple[str, str], Cell]:
-    return {(cell.row, cell.column): cell for cell in tables.find(name).cells(["OUTPUT_DIR", "nowhere"])}
+    return {(cell.row, cell.column): cell for cell in tables.find_table(name).cells(["OUTPUT_DIR", "nowhere"])}
 
 
 @cache
@@ -62,7 +63,7 @@ def ids(name: str, row: str, column: str) -> list[str]:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_cell_is_there_with_its_reported_number(name: str) -> None:
-    table, (rows, columns, means, deviations) = tables.find(name), SHAPES[name]
+    table, (rows, columns, means, deviations) = tables.find_table(name), SHAPES[name]
     cells = cells_of(name)
     assert (len(table.rows), len(table.columns), len(cells)) == (rows, columns, rows * columns)
     assert all(list(cell.runs) == [79, 80, 81] and cell.reported for cell in cells.values())
@@ -98,12 +99,12 @@ def test_what_two_tables_share_is_equal_in_numbers_and_runs() -> None:
         for row in ("FixMatch", "w/ DARP", "w/ FlexMatch", "w/ SEVAL-PL")
         for column in (C10, C100)
     ]
-    pairs += [(("7", row, C10), ("2", "w/ SEVAL", C10)) for row in tables.find("7").rows if "main" in row]
+    pairs += [(("7", row, C10), ("2", "w/ SEVAL", C10)) for row in tables.find_table("7").rows if "main" in row]
     assert len(pairs) == 8 + 3
     for one, other in pairs:
         assert ids(*one) == ids(*other)
         assert cells_of(one[0])[one[1:]].reported == cells_of(other[0])[other[1:]].reported
-        assert cells_of(one[0])[one[1:]].path == cells_of(other[0])[other[1:]].path
+        assert cells_of(one[0])[one[1:]].reading == cells_of(other[0])[other[1:]].reading
 
 
 # ---- runs
@@ -111,9 +112,9 @@ def test_what_two_tables_share_is_equal_in_numbers_and_runs() -> None:
 
 @pytest.mark.parametrize("name", ["2", "3", "4", "5", "8"])
 def test_seval_is_seval_pl_read_with_the_learned_offset(name: str) -> None:
-    for column in tables.find(name).columns:
+    for column in tables.find_table(name).columns:
         assert ids(name, "w/ SEVAL", column) == ids(name, "w/ SEVAL-PL", column)
-        paths = [cells_of(name)[row, column].path[2] for row in ("w/ SEVAL-PL", "w/ SEVAL")]
+        paths = [cells_of(name)[row, column].reading.offset for row in ("w/ SEVAL-PL", "w/ SEVAL")]
         assert paths == ["none", "seval"]
 
 
@@ -169,11 +170,11 @@ def test_every_policy_can_be_built(name: str) -> None:
             num_held_out=int(bool(cfg.PREREQUISITE)),
         )
         policies = [build_policy(head.POLICY, facts) for head in cfg.HEADS.values() if head.LABELED_LOSS]
-        assert cell.path[2] in ("none", *policies[-1].offsets())
+        assert cell.reading.offset in ("none", *policies[-1].offsets())
 
 
 def test_darp_estimates_only_where_the_ratios_differ_and_daso_trusts_less() -> None:
-    for column in tables.find("4").columns:
+    for column in tables.find_table("4").columns:
         darp, daso = (cells_of("4")[f"w/ {row}", column].runs[79].cfg for row in ("DARP", "DASO"))
         equal = column.startswith("gamma=150")
         assert bool(darp.PREREQUISITE) != equal
@@ -206,12 +207,10 @@ def test_every_run_finds_enough_images() -> None:
 
 def test_marks_and_reasons_agree_in_every_form() -> None:
     for name in [*RESULTS, "10", "11"]:
-        table, cells = tables.find(name), list(cells_of(name).values())
-        page, latex, lines = (
-            form(table, cells) for form in (aggregate.markdown, aggregate.latex, aggregate.comma_separated)
-        )
-        given = re.findall(r"^\[\^(\d+)\]: (.+)$", page, re.MULTILINE)
-        marks = re.findall(r"\[\^(\d+)\](?!:)", page)
+        table, cells = tables.find_table(name), list(cells_of(name).values())
+        text, latex, lines = (form(table, cells) for form in (page.markdown, page.latex, page.comma_separated))
+        given = re.findall(r"^\[\^(\d+)\]: (.+)$", text, re.MULTILINE)
+        marks = re.findall(r"\[\^(\d+)\](?!:)", text)
         assert [number for number, _ in given] == [str(i + 1) for i in range(len(given))] == list(dict.fromkeys(marks))
         assert {n for group in re.findall(r"\^\{([\d,]+)\}", latex) for n in group.split(",")} == set(marks)
         assert latex.isascii() and latex.count("{") == latex.count("}")
@@ -244,14 +243,14 @@ def test_a_reason_stands_where_it_was_given(tmp_path: Path) -> None:
 def test_a_reason_must_be_text(tmp_path: Path, bad: str) -> None:
     (tmp_path / "bad.yaml").write_text(f"{{assumed: {bad}, columns: {{a: }}, rows: {{r: }}}}")
     with pytest.raises(ConfigError, match="assumed in .* must be a text or a list of texts"):
-        tables.find(str(tmp_path / "bad.yaml"))
+        tables.find_table(str(tmp_path / "bad.yaml"))
 
 
 def test_seeds_are_marked_and_seval_without_settings_of_its_own() -> None:
     for name in RESULTS:
-        assert any("seed" in text.lower() for text in tables.find(name).assumed())
+        assert any("seed" in text.lower() for text in tables.find_table(name).assumed())
     for name, columns in (("4", ()), ("5", ("gamma_l=1 n1=4",)), ("9", ())):
-        table = tables.find(name)
+        table = tables.find_table(name)
         rows = [row for row in table.rows if "SEVAL" in row]
         assert all(table.assumed(row) for row in rows)
         assert all(table.assumed(row, column) for row in rows for column in columns)
@@ -261,17 +260,17 @@ def test_seeds_are_marked_and_seval_without_settings_of_its_own() -> None:
 
 
 def test_a_number_is_short_for_a_table_of_the_paper(capsys: pytest.CaptureFixture) -> None:
-    assert tables.find("2") == tables.find("table2")
+    assert tables.find_table("2") == tables.find_table("table2")
     with pytest.raises(ConfigError, match=r"no table '12' at .*table12.yaml; tables in .*2 is short for table2.*demo"):
-        tables.find("12")
+        tables.find_table("12")
 
 
 # ---- Table 10
 
 
 def test_table_10_is_read_from_the_configurations() -> None:
-    table = tables.find("10")
-    written = {(cell.row, cell.column): hyperparameters.texts(table, cell) for cell in table.cells()}
+    table = tables.find_table("10")
+    written = {(cell.row, cell.column): hyperparameters.compared(table, cell) for cell in table.cells()}
     assert written["t", C100_50] == ["0.5", "0.5"] and written["B", C100_50] == ["25", "25"]
     assert written["t_V", "STL10-LT n1=450"] == ["0.85", "0.85"] and written["t_V", "Semi-Aves U=Uin"] == ["", ""]
     assert sum(bool(reported) for _, reported in written.values()) == 62
@@ -307,19 +306,19 @@ def test_cases_equal_a_slow_count_and_share_out_the_classes() -> None:
     for _ in range(20):
         recall, precision = rng.random((2, 30)).tolist()
         precision[3] = recall[5] = None  # never predicted; no test images
-        counts = {name: number(recall, precision, case) for name, case in CASES.items()}
+        counts = {name: class_count(recall, precision, case) for name, case in CASES.items()}
         assert counts == {name: slow_number(recall, precision, case) for name, case in CASES.items()}
         assert counts.pop("classes") == sum(counts.values()) == 29
 
 
 def test_table_11_reads_the_fixmatch_runs_of_tables_2_and_3(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    for column in tables.find("11").columns:
+    for column in tables.find_table("11").columns:
         name = "3" if column.startswith("Semi-Aves") else "2"
         assert ids("11", "total", column) == ids(name, "FixMatch", column.removeprefix("Semi-Aves "))
     for reported in np.array(
         [
-            [cells_of("11")[row, column].reported[0] for row in tables.find("11").rows]
-            for column in tables.find("11").columns
+            [cells_of("11")[row, column].reported[0] for row in tables.find_table("11").rows]
+            for column in tables.find_table("11").columns
         ]
     ):
         assert reported[:4].sum() == reported[4]

@@ -23,11 +23,14 @@ from repro.launch import site as sites
 from repro.launch import states, worker
 from repro.launch.arrays import Array, arrays
 from repro.launch.plan import Task, words
-from repro.launch.queue import Job, Slurm, SlurmError, Submission, elements, latest, submissions
+from repro.launch.queue import Job, Queue, SlurmError, Submission, elements, latest, submissions
 from repro.launch.site import Resources, Site
-from repro.launch.slurm import Cluster
+from repro.launch.slurm import Launcher
 from repro.tables import selection
 from repro.tables import table as tables
+from repro.tables.reading import Reading
+from repro.tables.selection import Use
+from repro.tables.table import Cell
 from seval.claim import claim
 from seval.config import load
 from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RunBusy
@@ -36,6 +39,10 @@ from seval.versions import versions
 from tests.settings import ROOT, small
 
 # ---- from runs to arrays
+
+
+def task(run: object, needs: str | None) -> Task:
+    return Task(Use(run, Cell("Row", "LT", {0: run}, Reading()), 0, ["sweep"]), needs)
 
 
 def forest(seed: int) -> tuple[dict[str, Task], dict[str, Resources], dict[str, str]]:
@@ -48,7 +55,7 @@ def forest(seed: int) -> tuple[dict[str, Task], dict[str, Resources], dict[str, 
     for k in range(chance.randrange(1, 60)):
         standing = [None, *jobs, *chance.sample(sorted(tasks), min(len(tasks), 8))]
         run = SimpleNamespace(id=f"{k:04x}", kind=one_kind or chance.choice(kinds))
-        tasks[run.id] = Task(run, f"run {k}", chance.choice(standing), "last")
+        tasks[run.id] = task(run, chance.choice(standing))
     shuffled = chance.sample(sorted(tasks), len(tasks))
     return {id: tasks[id] for id in shuffled}, {id: tasks[id].run.kind for id in tasks}, jobs
 
@@ -96,7 +103,7 @@ def test_equal_chains_share_one_array_a_level_and_long_chains_go_first() -> None
             (f"c{seed}", f"b{seed}"),
             (f"d{seed}", f"b{seed}"),
         ):
-            tasks[name] = Task(SimpleNamespace(id=name), name, needs, "last")
+            tasks[name] = task(SimpleNamespace(id=name), needs)
     made = list(arrays(tasks, lambda task: Resources(), {}, 1000))
     assert [(array.level, len(array.elements)) for array in made] == [(1, 10), (2, 10), (3, 10), (3, 10), (1, 10)]
     assert len(list(arrays(tasks, lambda task: Resources(), {}, 4))) == 15
@@ -257,19 +264,19 @@ def test_what_fails_is_asked_again_and_then_given_up(fake: Fake, pauses: list[fl
     made = [submission("seval-a", ["r"])]
     fake.put({"12": ["seval-a", "RUNNING", "None"]})
     fake.plan("squeue", "fail busy", "fail busy")
-    assert Slurm(3, 5).jobs(made)["seval-a", 0] == Job("12", "RUNNING", made[0], "None")
+    assert Queue(3, 5).jobs(made)["seval-a", 0] == Job("12", "RUNNING", made[0], "None")
     assert len(fake.calls("squeue")) == 3 and pauses == [2, 4]
     fake.plan("squeue", *["fail first line", "fail", "fail slurm_load_jobs error: Unable to contact"])
     with pytest.raises(SlurmError, match="^`squeue` failed 3 times: slurm_load_jobs error: Unable to contact$"):
-        Slurm(3, 5).jobs(made)
+        Queue(3, 5).jobs(made)
     assert len(fake.calls("squeue")) == 6
     fake.plan("squeue", "fail")
     with pytest.raises(SlurmError, match="exit code 1"):
-        Slurm(1, 5).ask("squeue")
+        Queue(1, 5).ask("squeue")
     fake.remove("squeue")
     with pytest.raises(SlurmError, match="there is no squeue on PATH"):
-        Slurm(3, 5).jobs(made)
-    assert Slurm(3, 5).jobs([]) == {}
+        Queue(3, 5).jobs(made)
+    assert Queue(3, 5).jobs([]) == {}
 
 
 @pytest.mark.parametrize("how", ["exec sleep 30", "sleep 30"])
@@ -277,7 +284,7 @@ def test_what_hangs_is_given_up_in_time(fake: Fake, how: str) -> None:
     (fake.bin / "squeue").write_text(f"#!/bin/bash\n{how}\n")
     begun = time.monotonic()
     with pytest.raises(SlurmError, match="no answer within 0.3 s"):
-        Slurm(2, 0.3).ask("squeue")  # type: ignore[arg-type]
+        Queue(2, 0.3).ask("squeue")  # type: ignore[arg-type]
     assert time.monotonic() - begun < 10
 
 
@@ -293,7 +300,7 @@ def test_what_hangs_is_given_up_in_time(fake: Fake, how: str) -> None:
 def test_an_answer_that_cannot_be_read_is_no_empty_queue(fake: Fake, answer: str) -> None:
     (fake.bin / "squeue").write_text(f"#!/bin/bash\necho '{answer}'\n")
     with pytest.raises(SlurmError, match="squeue"):
-        Slurm(1, 5).jobs([submission("seval-a", ["r"])])
+        Queue(1, 5).jobs([submission("seval-a", ["r"])])
 
 
 @pytest.mark.parametrize(
@@ -310,7 +317,7 @@ def test_without_accounting_squeue_still_counts(fake: Fake, break_it: Callable[[
     made = [submission("seval-a", ["r"], ["s"])]
     fake.put({"12_1": ["seval-a", "RUNNING", "None"]})
     break_it(fake)
-    assert Slurm(2, 5).jobs(made) == {("seval-a", 1): Job("12_1", "RUNNING", made[0], "None")}
+    assert Queue(2, 5).jobs(made) == {("seval-a", 1): Job("12_1", "RUNNING", made[0], "None")}
 
 
 def test_accounting_tells_how_elements_ended_but_not_that_they_live(fake: Fake) -> None:
@@ -331,7 +338,7 @@ def test_accounting_tells_how_elements_ended_but_not_that_they_live(fake: Fake) 
     fake.account("seval-a", "12_6", "PENDING")
     fake.account("seval-a", "12_7", "COMPLETED")
     found = {
-        index: (job.state, job.live, job.exit_code, job.signal) for (_, index), job in Slurm(1, 5).jobs(made).items()
+        index: (job.state, job.live, job.exit_code, job.signal) for (_, index), job in Queue(1, 5).jobs(made).items()
     }
     assert found.pop(0)[:2] == ("RUNNING", True) and found.pop(7)[:2] == ("COMPLETING", True)
     assert found.pop(6)[:2] == ("PENDING", False)
@@ -351,7 +358,7 @@ def test_a_state_of_a_later_slurm_lives_and_a_user_s_own_filters_do_not_count(
     monkeypatch.setenv("SQUEUE_USERS", "nobody")
     stub = Path(shutil.which("squeue"))
     stub.write_text(stub.read_text().replace("\n", '\n[ -z "$SQUEUE_USERS" ] || exit 0\n', 1))
-    assert [job.live for job in Slurm(1, 5).jobs(made).values()] == [True]
+    assert [job.live for job in Queue(1, 5).jobs(made).values()] == [True]
 
 
 def test_a_ledger_that_cannot_be_read_is_named(lab: Lab) -> None:
@@ -365,7 +372,7 @@ def test_a_ledger_that_cannot_be_read_is_named(lab: Lab) -> None:
 def test_many_names_are_asked_for_in_chunks(fake: Fake) -> None:
     made = [submission(f"seval-{k:012x}", ["r"]) for k in range(1201)]
     fake.put({str(k): [each.name, "PENDING", "Priority"] for k, each in enumerate(made)})
-    assert len(Slurm(1, 20).jobs(made)) == 1201
+    assert len(Queue(1, 20).jobs(made)) == 1201
     asked = [call.partition("--name=")[2].split()[0].split(",") for call in fake.calls("squeue")]
     assert [len(names) for names in asked] == [500, 500, 201] and len(set(sum(asked, []))) == 1201
     assert not fake.calls("sacct")
@@ -381,7 +388,7 @@ def test_the_last_submission_of_a_run_counts_and_others_are_not_asked_for(fake: 
     (tmp_path / "image.json").write_text("{}")
     assert [made.name for made in submissions(tmp_path)] == ["seval-a", "seval-c", "seval-b"]
     fake.put({"1_1": ["seval-a", "RUNNING", "None"], "2": ["seval-b", "PENDING", "Resources"]})
-    found = latest(tmp_path, Slurm(1, 5), ["s", "t"])
+    found = latest(tmp_path, Queue(1, 5), ["s", "t"])
     assert {id: (job.id, job.state) for id, job in found.items()} == {"s": ("", ""), "t": ("2", "PENDING")}
     assert "seval-c" not in "".join(fake.calls("squeue"))
 
@@ -397,9 +404,9 @@ def test_the_last_submission_of_a_run_counts_and_others_are_not_asked_for(fake: 
 )
 def test_the_largest_array_of_a_site(fake: Fake, text: str, largest: int | None) -> None:
     (fake.folder / "config").write_text(text)
-    assert Slurm(1, 5).largest_array() == largest
+    assert Queue(1, 5).largest_array() == largest
     fake.plan("scontrol", "always away")
-    assert Slurm(1, 5).largest_array() is None
+    assert Queue(1, 5).largest_array() is None
 
 
 # ---- submitting a table
@@ -456,7 +463,7 @@ class Lab:
         if text in self.known:
             return self.known[text]
         found = self.known[text] = {}
-        for cell in tables.find("sweep").cells():
+        for cell in tables.find_table("sweep").cells():
             for seed, last in cell.runs.items():
                 for depth, run in enumerate(reversed(last.chain())):
                     name = f"{cell.row} {seed}" + (f"/{depth}" if depth else "")
@@ -513,7 +520,6 @@ def lab(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pyt
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(tables, "CONFIGS", tmp_path / "configs")
     monkeypatch.setattr(tables, "TABLES", tmp_path / "paper_tables")
-    monkeypatch.setattr(selection, "TABLES", tmp_path / "paper_tables")
     monkeypatch.delenv("SEVAL_SITE", raising=False)
     monkeypatch.setenv("SEVAL_DATA", str(tmp_path))
     (tmp_path / "cifar10.h5").touch()
@@ -704,15 +710,15 @@ def test_without_an_answer_of_squeue_nothing_is_submitted(lab: Lab, break_it: Ca
 
 
 def test_an_interrupted_submitter_leaves_nothing_that_goes_out_twice(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    hand_over = Cluster._sbatch
+    hand_over = Launcher._sbatch
 
     def interrupted(*given: object) -> str:
         hand_over(*given)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Cluster, "_sbatch", interrupted)
-    assert "interrupted; what is in the queue stays there" in lab.submit(code=130)
-    monkeypatch.setattr(Cluster, "_sbatch", hand_over)
+    monkeypatch.setattr(Launcher, "_sbatch", interrupted)
+    assert "interrupted; jobs in the queue stay there" in lab.submit(code=130)
+    monkeypatch.setattr(Launcher, "_sbatch", hand_over)
     lab.submit()
     assert len(lab.times()) == 15 and set(lab.times().values()) == {1} and len(lab.fake.queue()) == 15
 
@@ -890,7 +896,7 @@ def read_site(folder: Path, text: str) -> Site:
             "partitions: gpu",
             "unknown key in FILE: 'partitions'; did you mean 'partition'\\? Valid: partition, account, qos",
         ),
-        ("1: gpu", "unknown key in FILE: 1"),
+        ("1: gpu", "unknown key in FILE: '1'"),
         ("- a", "FILE must be a mapping"),
         ("just text", "FILE must be a mapping"),
         ("a: [", "cannot read FILE"),
@@ -979,7 +985,7 @@ def test_shipped_facts_are_the_defaults_and_each_style_parses(tmp_path: Path) ->
 
 
 class Told:
-    """In place of `Slurm`: every run's element is in this state."""
+    """In place of `Queue`: every run's element is in this state."""
 
     def __init__(self, **facts: object) -> None:
         self.facts = facts
@@ -1001,11 +1007,11 @@ CASES = [  # (files, what SLURM says, kind, words); `own`, `older`, `local`: a f
     ("own", {"state": "RUNNING"}, "running", "^job 12$"),
     ("own checkpoint", {"state": "PENDING", "reason": "Priority"}, "queued", "^job 12: Priority$"),
     ("", {"state": "PENDING", "reason": "Dependency"}, "waiting", "^job 12 waits for PREREQUISITE$"),
-    ("", {"state": "PENDING", "reason": "DependencyNeverSatisfied"}, "canceled", "stands on PREREQUISITE"),
+    ("", {"state": "PENDING", "reason": "DependencyNeverSatisfied"}, "canceled", "depends on PREREQUISITE"),
     ("", {"state": "REQUEUED"}, "queued", "job 12"),
     ("", {"state": "REQUEUE_HOLD", "reason": "launch failed requeued held"}, "queued", "held"),
     ("", {"state": "COMPLETING"}, "running", "job 12"),
-    ("", {"state": "CANCELLED"}, "canceled", "never started: it stands on PREREQUISITE, which is not done"),
+    ("", {"state": "CANCELLED"}, "canceled", "never started: it depends on PREREQUISITE, which is not done"),
     ("prerequisite", {"state": "CANCELLED"}, "canceled", "^job 12: CANCELLED$"),
     ("checkpoint", {"state": "TIMEOUT"}, "timeout", "TIMEOUT"),
     ("", {"state": "DEADLINE"}, "timeout", "DEADLINE"),
@@ -1087,9 +1093,9 @@ def test_silence_of_slurm_is_not_taken_for_an_empty_queue(tmp_path: Path, fake: 
     submission("seval-a", [run.id]).write(tmp_path / "slurm")
     fake.plan("squeue", "always down")
     with pytest.raises(SlurmError):
-        states.states([run], tmp_path / "slurm", Slurm(2, 5))
+        states.states([run], tmp_path / "slurm", Queue(2, 5))
     with_record(run)
-    assert states.states([run], tmp_path / "slurm", Slurm(2, 5))[run.id].kind == "done"
+    assert states.states([run], tmp_path / "slurm", Queue(2, 5))[run.id].kind == "done"
 
 
 def test_counts_are_in_the_order_of_the_states() -> None:
@@ -1160,7 +1166,7 @@ def test_each_task_of_an_element_does_its_own_run(desk: Desk) -> None:
 def test_a_worker_with_other_versions_says_which(desk: Desk) -> None:
     desk.made.versions |= {"torch": "1.12.1", "absent": "3"}
     desk.executing(AssertionError("not to be trained"))
-    with pytest.raises(worker.WorkerError, match=r"torch \d.*\(expected 1.12.1\), absent None \(expected 3\); mend"):
+    with pytest.raises(worker.WorkerError, match=r"torch \d.*\(expected 1.12.1\), absent None \(expected 3\); fix"):
         desk.work()
     assert desk.failure()["kind"] == "crashed" and desk.failure()["submission"] == "seval-a"
     desk.made.versions = {}  # where the site could not be asked

@@ -22,6 +22,7 @@ from repro import aggregate, submit
 from repro.launch import local as clusters
 from repro.launch import plan
 from repro.tables import table as tables
+from repro.tables.selection import Selection
 from seval.config import load
 from seval.errors import ConfigError, RunBusy
 from seval.run import Run
@@ -63,7 +64,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cells_of(name: str = "sweep") -> dict[tuple[str, str], tables.Cell]:
-    return {(cell.row, cell.column): cell for cell in tables.find(name).cells()}
+    return {(cell.row, cell.column): cell for cell in tables.find_table(name).cells()}
 
 
 def write_record(folder: Path, name: str, top1: float | None, seconds: float = 60.0) -> None:
@@ -113,7 +114,7 @@ def write_sweep() -> dict[tuple[str, str], list[float]]:
 
 
 def test_grid_is_row_by_row_and_shares_runs(folder: Path) -> None:
-    cells = list(tables.find("sweep").cells())
+    cells = list(tables.find_table("sweep").cells())
     assert [(cell.row, cell.column) for cell in cells][:3] == [
         ("Plain", "γ=100"),
         ("Plain", "γ=10"),
@@ -122,8 +123,8 @@ def test_grid_is_row_by_row_and_shares_runs(folder: Path) -> None:
     by_name = {(cell.row, cell.column): cell for cell in cells}
     plain, adjusted = by_name["Plain", "γ=100"], by_name["Plain, LA", "γ=100"]
     assert all(plain.runs[seed] is adjusted.runs[seed] for seed in (0, 1, 2))
-    assert plain.path == ("test", "ema", "none", "top1", "median20")
-    assert adjusted.path == ("test", "ema", "logit_adjusted", "top1", "median20")
+    assert plain.reading == ("test", "ema", "none", "top1", "median20")
+    assert adjusted.reading == ("test", "ema", "logit_adjusted", "top1", "median20")
     assert len({run.id for cell in cells for run in cell.runs.values()}) == 6 + 3 + 6
     expected = Run(load(folder / "configs/small/plain.yaml", ["DATASET.CIFAR10.IMB_FACTOR_L", 10, "SEED", 2]))
     assert by_name["Plain", "γ=10"].runs[2].id == expected.id
@@ -137,17 +138,17 @@ def test_later_level_wins_and_sets_add_up(folder: Path) -> None:
  columns: {c: {metric: few, set: [SOLVER.BASE_LR, 0.5]}},
  rows: {r: {}, s: {metric: medium, set: [MEMO, b], cells: {c: {network: raw, seeds: [8, 9]}}}}}""")
     cells = cells_of("levels")
-    assert cells["r", "c"].path[3] == "few" and list(cells["r", "c"].runs) == [7]
-    assert cells["s", "c"].path == ("test", "raw", "none", "medium", "median20")
+    assert cells["r", "c"].reading.metric == "few" and list(cells["r", "c"].runs) == [7]
+    assert cells["s", "c"].reading == ("test", "raw", "none", "medium", "median20")
     assert list(cells["s", "c"].runs) == [8, 9]
     cfg = cells["s", "c"].runs[8].cfg
     assert (cfg.MEMO, cfg.SOLVER.BASE_LR, cfg.SEED) == ("b", 0.5, 8)
 
 
 def test_forced_settings_win_over_every_level(folder: Path) -> None:
-    table = tables.find("sweep").forcing(rows=["Plain, LA"], columns=["γ=10"], seeds=[5], protocol="last")
+    table = tables.find_table("sweep").forcing(rows=["Plain, LA"], columns=["γ=10"], seeds=[5], protocol="last")
     (cell,) = table.cells(["OUTPUT_DIR", "elsewhere"])
-    assert list(cell.runs) == [5] and cell.path[2:] == ("logit_adjusted", "top1", "last")
+    assert list(cell.runs) == [5] and cell.reading[2:] == ("logit_adjusted", "top1", "last")
     assert cell.runs[5].folder.parent == Path("elsewhere")
 
 
@@ -200,8 +201,8 @@ def test_bad_input_is_one_line_and_exit_code_2(folder: Path, main, argv: list[st
 
 def test_shipped_tables_load() -> None:
     for path in sorted(tables.TABLES.glob("*.yaml")):
-        assert list(tables.find(path.stem).cells())
-    cells = list(tables.find("demo").cells())
+        assert list(tables.find_table(path.stem).cells())
+    cells = list(tables.find_table("demo").cells())
     assert [cell.row for cell in cells] == [
         "Supervised",
         "Supervised + LA",
@@ -243,7 +244,7 @@ def launch(*more: str) -> int:
 def test_second_launch_does_nothing_and_a_lost_record_is_one_run(executed: list, capsys) -> None:
     runs = {run.id for cell in cells_of().values() for last in cell.runs.values() for run in last.chain()}
     assert launch("--dry-run") == 0 and not executed
-    assert f"off {len(runs)} runs\nruns: {len(runs)}: {len(runs)} never submitted\n" in capsys.readouterr().out
+    assert f"from {len(runs)} runs\nruns: {len(runs)}: {len(runs)} never submitted\n" in capsys.readouterr().out
     assert launch() == 0 and len(executed) == len(runs)
     assert launch() == 0 and len(executed) == len(runs) and "nothing to do" in capsys.readouterr().out
     (cells_of()["Replay & Co", "γ=100"].runs[1].folder / "record.json").unlink()
@@ -268,7 +269,7 @@ def test_failure_takes_only_its_dependants_along(executed: list, folder: Path, c
         if key[1] == "γ=100"
     }
     assert missing == {"Plain": [0], "Plain, LA": [0], "Replay & Co": [0, 1], "Deep": [0, 1]}
-    assert "FAILED, ValueError: made to fail (log: " in out and "FAILED, not started, it stands on" in out
+    assert "FAILED, ValueError: made to fail (log: " in out and "FAILED, not started, it depends on" in out
     assert "python repro/submit.py --table sweep --cluster debug --columns γ=100" in err.replace("'", "")
     log = Path(re.search(r"\(log: (.*?)\)", out)[1])
     assert "Traceback" in log.read_text()
@@ -279,7 +280,7 @@ def test_failure_takes_only_its_dependants_along(executed: list, folder: Path, c
 
 
 def test_levels_and_urgency(folder: Path) -> None:
-    tasks = plan.plan(tables.find("sweep").cells())
+    tasks = plan.plan(Selection({"sweep": list(tables.find_table("sweep").cells())}))
     levels = plan.levels(tasks)
     assert [len(level) for level in levels] == [6 + 6, 6 + 3, 6]
     for level in levels:  # those with a k-th dependant are a prefix of their level
@@ -297,7 +298,7 @@ def test_settings_of_a_job_lead_to_the_same_run(folder: Path) -> None:
     for cell in cells_of().values():
         for last in cell.runs.values():
             for run in last.chain():
-                again = Run(load((), clusters.words(run, **{"RUNTIME.THREADS": 1, "GPU_ID": 1})))
+                again = Run(load((), plan.words(run, **{"RUNTIME.THREADS": 1, "GPU_ID": 1})))
                 assert (again.id, again.folder) == (run.id, run.folder)
                 assert again.cfg.RUNTIME.THREADS == 1 and [each.id for each in again.chain()] == [
                     each.id for each in run.chain()
@@ -313,7 +314,7 @@ def workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for last in cell.runs.values():
             for run in last.chain():
                 write_record(run.folder, run.id, 0.5)
-                record[repr(clusters.words(run))] = run.folder
+                record[repr(plan.words(run))] = run.folder
                 (run.folder / "record.json").rename(run.folder / "record.later")
     end_with = clusters.end_with
 
@@ -349,7 +350,7 @@ def test_local_processes_keep_to_the_chain_and_outlive_a_death(workers: Path, ca
     assert [name for what, name in lines if what == "end" and name in chain] == chain
     for before, after in zip(chain, chain[1:], strict=False):
         assert lines.index(["end", before]) < lines.index(["start", after])
-    assert out.count("FAILED, it ended without a message; was it killed") == 2 and out.count("stands on") == 2
+    assert out.count("FAILED, it ended without a message; was it killed") == 2 and out.count("depends on") == 2
     assert "4 of 8 runs are missing" in err and "2 at once, one core each" in out
     assert submit.main([*LOCAL, "--rows", "Deep", "Plain", "--columns", "γ=100", "--seeds", "0"]) == 0
 
@@ -362,7 +363,7 @@ def test_interrupt_ends_the_processes(workers: Path, capsys) -> None:
 
     threading.Thread(target=stop, daemon=True).start()
     assert submit.main([*LOCAL, "--columns", "γ=100", "--seeds", "2"]) == 130
-    assert "The same command goes on" in capsys.readouterr().err
+    assert "The same command resumes" in capsys.readouterr().err
     for line in workers.read_text().splitlines():
         with pytest.raises(ProcessLookupError):
             os.kill(int(line.split()[2]), 0)
@@ -473,7 +474,7 @@ def test_latex_is_balanced_and_escaped(folder: Path) -> None:
 def test_strict_and_other_protocol(folder: Path, capsys) -> None:
     write_sweep()
     assert summarize("--strict") == 1
-    assert "cells are short of seeds; python repro/submit.py --table sweep" in capsys.readouterr().err
+    assert "cells are missing; python repro/submit.py --table sweep" in capsys.readouterr().err
     assert summarize("--protocol", "last") == 0
     page = Path("out/sweep.md").read_text()
     assert "80.00 ± 0.82" in page and "the last evaluation (`last`)" in page

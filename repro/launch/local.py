@@ -1,4 +1,7 @@
-"""Does the runs of a plan on this machine, each after the one it stands on, and shows how far they are."""
+"""Does the runs of a plan on this machine, each after its prerequisite, and shows how far they are.
+
+Runs are done one after another in this process, or several at once in processes that end with it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,22 +28,22 @@ from seval.config import load
 from seval.run import Run
 
 
-def carry_out(tasks: dict[str, Task], cluster: Debug | Local) -> dict[str, str]:
-    """Do all tasks, whatever becomes of the others; returns by id why one was not done."""
-    waiting, failed, free = by_urgency(tasks), {}, list(range(cluster.jobs))
+def carry_out(tasks: Mapping[str, Task], machine: Debug | Local) -> dict[str, str]:
+    """Do all tasks, even if some fail; returns by id why a run is missing."""
+    waiting, failed, free = by_urgency(tasks), {}, list(range(machine.jobs))
     running: dict[int, tuple[Task, submitit.Job | SimpleNamespace]] = {}
     with Overview(tasks) as overview:
         while waiting or running:
             for task in [task for task in waiting if task.needs in failed]:
                 waiting.remove(task)
-                failed[task.run.id] = f"not started, it stands on {task.needs}"
+                failed[task.run.id] = f"not started, it depends on {task.needs}"
                 overview.failure(task, failed[task.run.id])
             unmet = {task.run.id for task in waiting} | {task.run.id for task, _ in running.values()} | set(failed)
             ready = [task for task in waiting if task.needs not in unmet]
             while ready and free:
                 task, slot = ready.pop(0), free.pop(0)
                 waiting.remove(task)
-                running[slot] = task, cluster.start(task, slot)
+                running[slot] = task, machine.start(task, slot)
             for slot in [slot for slot, (_, job) in running.items() if job.done()]:
                 task, job = running.pop(slot)
                 free.append(slot)
@@ -56,9 +59,9 @@ def carry_out(tasks: dict[str, Task], cluster: Debug | Local) -> dict[str, str]:
 
 
 class Overview:
-    """One bar over the steps of all tasks, and a line for each that has ended."""
+    """A progress bar over the steps of all tasks, and a line for each task that has ended."""
 
-    def __init__(self, tasks: dict[str, Task]) -> None:
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
         self.tasks, self.failed, self.drawn = tasks, 0, 0.0
         self.steps = {name: task.steps_done for name, task in tasks.items()}
         self.ended: set[str] = set()
@@ -94,7 +97,7 @@ class Overview:
         self.ended.add(task.run.id)
         self.steps[task.run.id] = task.steps
         record = task.run.record()
-        accuracy = record["results"]["test"]["ema"]["none"]["top1"][task.protocol]
+        accuracy = record["results"]["test"]["ema"]["none"]["top1"][task.use.cell.reading.protocol]
         self._say(
             task,
             f"{record['seconds']:.0f} s, "
@@ -107,7 +110,7 @@ class Overview:
         self._say(task, f"FAILED, {reason}")
 
     def _say(self, task: Task, text: str) -> None:
-        self.bar.write(f"{task.run.id}  {task.label}: {text}")
+        self.bar.write(f"{task.run.id}  {task.use}: {text}")
         sys.stdout.flush()
 
 
@@ -129,7 +132,7 @@ def work(settings: Sequence[object]) -> None:
 
 
 def work_under(lock: str, devices: str | None, settings: Sequence[object]) -> None:
-    """The same in a process that submitit started: it ends with the submitter, and sees the devices that one sees."""
+    """The same in a process that submitit started: it ends with the submitter and sees the same devices."""
     end_with(lock)
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # submitit hides them all from a job that asks for none
     if devices is not None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
+import argparse
+import hashlib
+import json
 import math
 import os
 import shlex
+import subprocess
 import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-import yaml
-
 from repro.tables.table import ROOT
+from repro.tables.yaml_file import as_mapping, check_known, read_mapping
 from seval.defaults import CHOICES
 from seval.errors import ConfigError
+from seval.record import write_json
+from seval.versions import versions
 
 #: Options of sbatch that the launcher needs for itself.
 OWN = (
@@ -79,11 +83,7 @@ class Site:
     @classmethod
     def read(cls, path: Path) -> Site:
         """The site of a YAML file; `ConfigError` names what is wrong and what would be right."""
-        try:
-            content = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-        site = cls(**_checked(content, cls, str(path)))
+        site = cls(**_checked(read_mapping(path), cls, str(path)))
         if not all(isinstance(line, str) for line in site.modules):
             raise ConfigError(f"modules in {path} must be lines of text, but are {site.modules!r}")
         if own := [str(key) for key in site.sbatch if str(key).replace("_", "-") in OWN or len(str(key)) == 1]:
@@ -91,10 +91,12 @@ class Site:
                 f"sbatch in {path} must not set {', '.join(own)}: the launcher sets {', '.join(OWN)}, "
                 "and options have their long names"
             )
+        check_known(site.resources, DATA_SETS, f"data set in resources of {path}")
+        where = f"in {path}"
         resources = {
-            name: _checked(level, Resources, f"resources of {name} in {path}") for name, level in site.resources.items()
+            name: _checked(as_mapping(level, f"resources of {name} {where}"), Resources, f"resources of {name} {where}")
+            for name, level in site.resources.items()
         }
-        _known(resources, DATA_SETS, f"data set in resources of {path}")
         site = replace(site, resources=resources)
         for name in resources:
             _positive(site.of(name), f"resources of {name} in {path}")
@@ -116,23 +118,69 @@ class Site:
         """The command that starts a worker's Python, as the shell reads it."""
         return self.slurm_python or shlex.quote(sys.executable)
 
+    def setup(self) -> list[str]:
+        """Bash for a Python that finds this code; an image has its own."""
+        path = [] if self.image else [f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+        return path + self.modules
 
-def find(path: str | None) -> Path:
-    """The file of the site at hand."""
-    return Path(path or os.environ.get("SEVAL_SITE") or ROOT / "slurm" / "cluster.yaml")
+    def worker_versions(self) -> dict[str, str | None]:
+        """The versions of the worker's packages: its command is tried here, before anything is in the queue."""
+        if not self.slurm_python:
+            return versions()
+        if not self.probe:
+            return {}
+        script = "\n".join([*self.setup(), f"{self.python} -m seval.versions"])
+        try:
+            done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300)
+            return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+        except (subprocess.TimeoutExpired, ValueError, TypeError, IndexError) as error:
+            said = done.stderr.strip().splitlines()[-1:] if not isinstance(error, subprocess.TimeoutExpired) else []
+            raise ConfigError(
+                f"`{self.python} -m seval.versions` does not run here ({''.join(said) or error}); "
+                "fix slurm_python of the site, or set `probe: false` if it runs on nodes only"
+            ) from None
+
+    def image_digest(self, cache: Path) -> str:
+        """What identifies the image in a record: the SHA-256 of its file, kept in `cache`, or the given text."""
+        path = Path(os.path.expandvars(self.image)).expanduser()
+        if not self.image or not path.is_file():
+            return self.image
+        about = [str(path.resolve()), path.stat().st_size, path.stat().st_mtime]
+        try:
+            known = json.loads(cache.read_text())
+        except (OSError, ValueError):
+            known = {}
+        if known.get("about") != about:
+            with path.open("rb") as file:
+                known = {"about": about, "digest": "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()}
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_json(cache, known)
+        return known["digest"]
 
 
-def _checked(content: object, kind: type, where: str) -> dict:
-    """The given keys with values, each of the type its default has; an empty one is the default."""
-    if not isinstance(content, dict | None):
-        raise ConfigError(f"{where} must be a mapping, but is {content!r}")
+def add_site_option(parser: argparse.ArgumentParser) -> None:
+    """--site."""
+    parser.add_argument(
+        "--site",
+        metavar="FILE",
+        help="slurm: facts about the site (default: SEVAL_SITE if set, else slurm/site.yaml if there is such a file, "
+        "else slurm/cluster.yaml)",
+    )
+
+
+def find_site(path: str | None = None) -> Path:
+    """The file of the site: the given one, that of SEVAL_SITE, slurm/site.yaml if there is one, else what ships."""
+    own, shipped = ROOT / "slurm" / "site.yaml", ROOT / "slurm" / "cluster.yaml"
+    return Path(path or os.environ.get("SEVAL_SITE") or (own if own.exists() else shipped))
+
+
+def _checked(content: dict, kind: type, where: str) -> dict:
+    """The given keys with values, each of the type its default has; an empty value is the default."""
     standard = {each.name: getattr(kind(), each.name) for each in fields(kind)}
-    _known(content or {}, standard, f"key in {where}")
-    # what is left empty has its default, but for an empty gres, which is no GPU
+    check_known(content, standard, f"key in {where}")
+    # an empty value is the default, but for an empty gres, which is no GPU
     given = {
-        key: "" if value is None else value
-        for key, value in (content or {}).items()
-        if value is not None or key == "gres"
+        key: "" if value is None else value for key, value in content.items() if value is not None or key == "gres"
     }
     for key, value in given.items():
         wanted = type(standard[key])
@@ -141,14 +189,6 @@ def _checked(content: object, kind: type, where: str) -> dict:
                 f"{key} in {where} must be of type {wanted.__name__}, such as {standard[key]!r}, but is {value!r}"
             )
     return given
-
-
-def _known(given: dict, valid: object, what: str) -> None:
-    valid = list(valid)
-    for name in given:
-        if name not in valid:
-            near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"unknown {what}: {name!r}; did you mean {near!r}? Valid: {', '.join(valid)}")
 
 
 def _positive(value: object, where: str, names: tuple[str, ...] = ()) -> None:
