@@ -22,8 +22,6 @@ from tests.settings import ROOT, SMALL, result
 
 pytestmark = pytest.mark.cluster
 
-pytestmark = pytest.mark.cluster
-
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:

@@ -114,3 +114,53 @@ def test_shipped_tables_load() -> None:
         "SEVAL",
     ]
     assert len({run.id for cell in cells for last in cell.runs.values() for run in last.chain()}) == 15
+
+
+def write_files(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / "paper_tables" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_a_file_is_laid_over_its_base_files(folder: Path) -> None:
+    (folder / "paper_tables/base").mkdir()
+    write_files(
+        folder,
+        **{
+            "base/deep": "{folder: small, config: replay, seeds: [7], set: [MEMO, a], assumed: first}",
+            "base/grid": "{_BASE_: deep.yaml, config: plain, columns: {c: {metric: few}}, rows: {r: {}, s: {}}}",
+            "top": "{_BASE_: [base/grid.yaml], set: [SOLVER.BASE_LR, 0.5], assumed: [second],"
+            " rows: {s: {cells: {c: {seeds: [8]}}}}, reported: {r: {c: 5}}}",
+        },
+    )
+    cells, table = cells_of("top"), tables.find_table("top")
+    assert list(cells) == [("r", "c"), ("s", "c")] and cells["r", "c"].reported == (5, None)
+    assert list(cells["r", "c"].runs) == [7] and list(cells["s", "c"].runs) == [8]
+    cfg = cells["r", "c"].runs[7].cfg
+    assert (cfg.MEMO, cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER) == ("a", 0.5, 500)
+    assert cells["s", "c"].reading.metric == "few" and table.assumed() == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "base, message",
+    [
+        ("{_BASE_: top.yaml}", "top.yaml includes itself through _BASE_: .*top.yaml -> .*base.yaml"),
+        ("{_BASE_: gone.yaml}", "cannot read .*gone.yaml: .*No such file"),
+        ("{_BASE_: {a: b}}", "_BASE_ in .*base.yaml must be a file or a list of files, but is {'a': 'b'}"),
+        ("{_BASE_: [1]}", "_BASE_ in .*base.yaml must be a file or a list of files"),
+        ("{seds: [1]}", "unknown key in .*base.yaml: 'seds'; did you mean 'seeds'"),
+        ("{rows: {r: {ofset: none}}}", "unknown key in row 'r' of .*base.yaml: 'ofset'; did you mean 'offset'"),
+        ("{rows: {r: {cells: {d: {}}}}}", "unknown column in the cells of row 'r' of .*base.yaml: 'd'"),
+        ("{columns: 3}", "columns in .*base.yaml must be a mapping"),
+    ],
+)
+def test_a_mistake_in_a_base_file_is_named_with_the_file(folder: Path, base: str, message: str) -> None:
+    write_files(folder, base=base, top="{_BASE_: base.yaml, folder: small, config: plain, columns: {c: }, rows: {r: }}")
+    with pytest.raises(ConfigError, match=message):
+        tables.find_table("top")
+
+
+def test_a_base_file_alone_is_no_table() -> None:
+    with pytest.raises(ConfigError, match="must have rows and columns"):
+        tables.find_table("base/seeds")
