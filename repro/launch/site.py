@@ -1,4 +1,4 @@
-"""Facts about a site, read from slurm/cluster.yaml: what to ask SLURM for, and how a worker is started there."""
+"""Facts about a site, from slurm/site.yaml or slurm/cluster.yaml: what to ask SLURM for, and how a worker starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seval.errors import ConfigError
 from seval.record import write_json
 from seval.versions import versions
 
-#: Options of sbatch that the launcher needs for itself.
+#: Options of sbatch that only the launcher may set.
 OWN = (
     "array",
     "chdir",
@@ -48,7 +48,7 @@ DATA_SETS = ("default", *CHOICES["DATASET.NAME"])
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run asks for; array elements of the same are one class."""
+    """What a run asks for; array elements with equal resources form a class."""
 
     minutes: int = 1440
     memory_gb: float = 16.0
@@ -59,7 +59,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Site:
-    """The keys of slurm/cluster.yaml, which says what each means."""
+    """The keys of slurm/cluster.yaml, which explains each."""
 
     partition: str = ""
     account: str = ""
@@ -82,7 +82,7 @@ class Site:
 
     @classmethod
     def read(cls, path: Path) -> Site:
-        """The site of a YAML file; `ConfigError` names what is wrong and what would be right."""
+        """The site of a YAML file; `ConfigError` says what is wrong and what would be valid."""
         site = cls(**_checked(read_mapping(path), cls, str(path)))
         if not all(isinstance(line, str) for line in site.modules):
             raise ConfigError(f"modules in {path} must be lines of text, but are {site.modules!r}")

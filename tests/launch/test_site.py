@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,21 @@ def test_shipped_facts_are_the_defaults_and_each_style_parses(tmp_path: Path) ->
     for style in styles:
         site = read_site(tmp_path, "\n".join(style))
         assert site.gres and site != Site() and site.of("tiny").minutes > 0
+
+
+def test_the_file_of_a_site_is_found_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "ROOT", tmp_path)
+    monkeypatch.setenv("SEVAL_SITE", "of/environment.yaml")
+    assert sites.find_site("given.yaml") == Path("given.yaml")
+    assert sites.find_site(None) == Path("of/environment.yaml")
+    monkeypatch.delenv("SEVAL_SITE")
+    assert sites.find_site(None) == tmp_path / "slurm" / "cluster.yaml"
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm" / "site.yaml").touch()
+    assert sites.find_site(None) == tmp_path / "slurm" / "site.yaml"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="no git checkout")
+def test_a_site_of_ones_own_does_not_change_the_checkout() -> None:
+    assert subprocess.run(["git", "-C", ROOT, "check-ignore", "-q", "slurm/site.yaml"]).returncode == 0
+    assert subprocess.run(["git", "-C", ROOT, "check-ignore", "-q", "slurm/cluster.yaml"]).returncode == 1
