@@ -18,9 +18,9 @@ LIMIT = 3.0  # seconds for 10,000
 def main() -> int:
     """Return 0 if it is fast enough."""
     sys.path.insert(0, str(ROOT))
-    from repro.estimate import Costs
-    from repro.sites import Site, find
-    from repro.states import counts, states
+    from repro.launch.costs import Costs
+    from repro.launch.site import Site, find_site
+    from repro.launch.states import counts, states
     from seval.config import with_overrides
     from seval.run import Run
     from tests.settings import small
@@ -42,7 +42,7 @@ def main() -> int:
         start = time.perf_counter()
         found = states(runs, Path(folder) / "slurm", None)
         known = time.perf_counter() - start
-        left = Costs(runs, Site.read(find(None))).hours(runs)
+        left = Costs(runs, Site.read(find_site())).hours(runs)
         total = time.perf_counter() - start
     print(f"{counts(found)} ({left}): scanned in {total:.2f} s, {known:.2f} s of them for states; records of "
           f"{len(record) / 1000:.0f} kB; {configured:.2f} s for their configurations")  # fmt: skip

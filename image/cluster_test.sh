@@ -8,7 +8,7 @@ SIF=${SIF:-seval.sif}
 image=${IMAGE:-seval}:${TAG:-latest}
 try() { # try NAME COMMAND: test with this worker command; {folder} is the folder that the worker must see
   echo "$1: $2"
-  SEVAL_WORKER=$2 OMP_NUM_THREADS=1 "${PYTHON:-.venv/bin/python}" -m pytest -m cluster -k real_image --durations=0 tests/test_cluster.py
+  SEVAL_WORKER=$2 OMP_NUM_THREADS=1 "${PYTHON:-.venv/bin/python}" -m pytest -m cluster -k real_image --durations=0 tests/launch/test_cluster.py
 }
 eval "$(slurm/dev_cluster.sh fresh)"
 trap 'slurm/dev_cluster.sh stop' EXIT

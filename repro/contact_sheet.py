@@ -1,4 +1,4 @@
-"""Pictures of what a run is given: its views of some images of each class, and the class counts of its splits."""
+"""A picture of what a run is given: its views of some images of each class, and the class counts of its splits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from repro.tables.table import CONFIGS
+from seval.config import load
 from seval.data.augment import Geometry
 from seval.data.decode import decode
 from seval.data.image_set import EncodedImages
@@ -14,16 +16,18 @@ from seval.data.loader import generator
 from seval.run import Run
 
 COLUMNS = {"eval": 2, "weak": 3, "strong": 5}  # views of each class
-MOST_CLASSES = 20  # rows of the sheet; where there are more classes, this many, spread over all of them
+MOST_CLASSES = 20  # rows of the sheet; of more classes, this many are chosen at equal distances
 
 
-def draw(run: Run, path: Path) -> list[int]:
-    """Write the sheet as a PNG and return the classes shown; needs matplotlib (`pip install .[report]`)."""
-    import matplotlib
+def draw(name: str, root: Path, path: Path) -> list[int]:
+    """Write the sheet of a prepared set as a PNG and return the classes shown; needs `pip install .[report]`."""
+    import matplotlib  # slow, and an optional dependency
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    folder = CONFIGS / name.removesuffix("_64")
+    run = Run(load(folder / "dataset.yaml", ["DATASET.NAME", name, "DATASET.ROOT", str(root)]))
     image_set = run.image_set
     shown = np.unique(np.linspace(0, image_set.num_classes - 1, MOST_CLASSES).round().astype(int))
     shown = shown if image_set.num_classes > MOST_CLASSES else np.arange(image_set.num_classes)

@@ -1,4 +1,4 @@
-"""Make ROOT/NAME.h5 out of a set's raw files, or check the one that is there."""
+"""Make ROOT/NAME.h5 from the raw files of a data set, or check an existing file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also works without installation
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
 from seval.data.hdf5 import data_file, read, verify, write
 from seval.data.image_set import ImageSet, class_counts
@@ -17,8 +17,8 @@ _EXAMPLES = """examples:
   python repro/prepare.py cifar10 --download           fetch CIFAR-10 into data/raw and write data/cifar10.h5
   python repro/prepare.py cifar10 --raw ~/downloads    from cifar-10-python.tar.gz, or its unpacked folder, in there
   python repro/prepare.py fashion_mnist                from data/raw or the Debian package dataset-fashion-mnist
-  python repro/prepare.py stl10 --download             a broken download resumes where it stopped
-  python repro/prepare.py small_imagenet127            from data/imagenet; what belongs there is listed below
+  python repro/prepare.py stl10 --download             an interrupted download resumes where it stopped
+  python repro/prepare.py small_imagenet127            from data/imagenet; the files that belong there are listed below
   python repro/prepare.py semi_aves                    from data/semi_fgvc
   python repro/prepare.py tiny --verify                check every checksum of data/tiny.h5
   python repro/prepare.py tiny --show tiny.png         a picture of its views and of the class counts of its splits
@@ -29,7 +29,7 @@ _EXAMPLES += "".join(f"\n\n{name}: {source.closed}" for name, source in SOURCES.
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 where a valid file is in place at the end, else 2 and one line on standard error."""
+    """0 if there is a valid file at the end, else 2 and one line on standard error."""
     args = _parser().parse_args(argv)
     path, source = data_file(args.name, args.root), SOURCES[args.name]
     try:
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         elif args.force or not _is_valid(path):
             _prepare(path, source, args.raw, args.download)
     except ImportError as error:
-        print(f"error: {error}; pip install '.[report]' brings what pictures need", file=sys.stderr)
+        print(f"error: {error}; pip install '.[report]' installs what pictures need", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -61,25 +61,21 @@ def _parser() -> argparse.ArgumentParser:
         "--raw",
         metavar="DIR",
         type=Path,
-        help="folder of the raw files (default: that of the system's package or of the published code, else ROOT/raw)",
+        help="folder of the raw files (default: that of a system package or of the published code, else ROOT/raw)",
     )
-    parser.add_argument("--download", action="store_true", help="fetch raw files that cannot be used as they are")
-    parser.add_argument("--verify", action="store_true", help="only check the file that is there, in full")
+    parser.add_argument("--download", action="store_true", help="download raw files that are missing or damaged")
+    parser.add_argument("--verify", action="store_true", help="only check the existing file, completely")
     parser.add_argument(
         "--show", metavar="PNG", type=Path, help="only draw views of each class and the class counts of the splits"
     )
-    parser.add_argument("--force", action="store_true", help="write the file anew, even if it is valid")
+    parser.add_argument("--force", action="store_true", help="write the file again, even if it is valid")
     return parser
 
 
 def _show(name: str, path: Path, picture: Path) -> None:
-    from repro.contact_sheet import draw  # with PyTorch, which preparing a set does not need
-    from repro.tables import CONFIGS
-    from seval.config import load
-    from seval.run import Run
+    from repro.contact_sheet import draw  # imports PyTorch, which is slow and which preparing a set does not need
 
-    overrides = ["DATASET.NAME", name, "DATASET.ROOT", str(path.parent)]
-    shown = draw(Run(load(CONFIGS / name.removesuffix("_64") / "dataset.yaml", overrides)), picture)
+    shown = draw(name, path.parent, picture)
     print(f"{picture}: views of {len(shown)} classes of {path}, and the class counts of its splits for seed 0")
 
 

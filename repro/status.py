@@ -1,4 +1,4 @@
-"""How far a table is: what has become of every run, what failed and why, and when it will be done."""
+"""How far a table is: the state of every run, what failed and why, and when it will be done."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
-from repro import sites, tables
-from repro.estimate import Costs
-from repro.jobs import Slurm, SlurmError
-from repro.selection import Selection, add_options, ids, last_runs, select
-from repro.states import FAILED, STATES, State, counts, failure, states
+from repro.launch.costs import Costs
+from repro.launch.queue import Queue, SlurmError
+from repro.launch.site import Site, add_site_option, find_site
+from repro.launch.states import FAILED, STATES, State, counts, failure, states
+from repro.tables.selection import Parser, Selection, Use, add_options, select
 from seval.run import Run
 
 EXAMPLES = """\
 examples:
-  python repro/status.py --table 2                  a board of cells and seeds
-  python repro/status.py --table 2 --watch          the same, again and again
-  python repro/status.py --table 2 --failed         the last words of every run that failed
+  python repro/status.py --table 2                  a table of cells and seeds
+  python repro/status.py --table 2 --watch          the same, printed again and again
+  python repro/status.py --table 2 --failed         the error and the log of every run that failed
   python repro/status.py --all --json               every run, for other programs
 """
 SIGNS = {
@@ -41,38 +41,36 @@ SIGNS = {
     "new": "·",
 }
 Found = Mapping[str, State]
+Uses = Mapping[str, Use]
 
 
 def sign(run: Run, found: Found) -> str:
-    """One seed of a cell; what waits shows how far the run is that it waits for."""
+    """The state of one seed of a cell; where it waits for another run, the share is that of the other run."""
     state = found[run.id]
     before = run.prerequisite() if state.kind == "waiting" else None
     share = found[before.id].progress if before else state.progress
     return SIGNS[state.kind] + (f"{share or 0:.0%}" if state.kind in ("running", "waiting", "resumable") else "")
 
 
-def board(asked: Selection, found: Found) -> str:
-    """A table of signs for every table, a sign a seed."""
+def board(asked: Selection, uses: Uses, found: Found) -> str:
+    """For every table its signs, one for each seed of a cell."""
     parts = []
-    for name, own in ((name, cells) for name, cells in asked.items() if ids(cells)):
-        columns, rows = list(dict.fromkeys(cell.column for cell in own)), {}
-        for cell in own:
+    for name, cells in asked.tables.items():
+        runs = {id: found[id] for id, use in uses.items() if name in use.tables}
+        columns, rows = list(dict.fromkeys(cell.column for cell in cells)), {}
+        for cell in cells:
             rows.setdefault(cell.row, [cell.row]).append(" ".join(sign(run, found) for run in cell.runs.values()))
-        runs = {id: found[id] for id in ids(own)}
-        parts.append(
-            f"{name}: {len(runs)} runs: {counts(runs)}\n"
-            + tabulate(rows.values(), [name, *columns], disable_numparse=True)
-        )
+        if runs:
+            body = tabulate(rows.values(), [name, *columns], disable_numparse=True)
+            parts.append(f"{name}: {len(runs)} runs: {counts(runs)}\n{body}")
     used = {state.kind for state in found.values()}
-    parts.append(
-        "a sign a seed: " + ", ".join(f"{SIGNS[kind] or 'n%'} {word}" for kind, word in STATES.items() if kind in used)
-    )
-    return "\n\n".join(parts)
+    legend = ", ".join(f"{SIGNS[kind] or 'n%'} {word}" for kind, word in STATES.items() if kind in used)
+    return "\n\n".join([*parts, f"one sign per seed: {legend}"])
 
 
-def costs(asked: Selection, found: Found, site: sites.Site) -> str:
+def costs(uses: Uses, found: Found, site: Site) -> str:
     """GPU-hours spent and left, and when the last run will be done at the present pace."""
-    runs = [run for run, _ in runs_of(asked).values()]
+    runs = [use.run for use in uses.values()]
     known = Costs(runs, site)
     spent, left = sum(seconds for seconds, _ in known.spent.values()), sum(map(known.left, runs))
     running = sum(state.kind == "running" for state in found.values())
@@ -89,29 +87,22 @@ def _duration(seconds: float) -> str:
     return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60:02d} min"
 
 
-def runs_of(asked: Selection) -> dict[str, tuple[Run, str]]:
-    """By id, every run with its label; the later ones of a chain name the earlier ones."""
-    found: dict[str, tuple[Run, str]] = {}
-    for name, cells in asked.items():
-        for cell in cells:
-            for seed, last in cell.runs.items():
-                for run in last.chain():
-                    found.setdefault(run.id, (run, f"{name}: {cell.label(seed, run)}"))
-    return found
-
-
-def failed(asked: Selection, found: Found) -> str:
-    """What failed, why, where the whole story is, and what to do."""
+def failed(uses: Uses, found: Found) -> str:
+    """What failed, why, where its log is, and what to do."""
     lines = []
-    for id, (run, label) in runs_of(asked).items():
+    for id, use in uses.items():
         state = found[id]
         if state.kind in (*FAILED, "canceled"):
-            log = log_of(run, state)
-            lines += [f"{id}  {label}: {state}", f"    {state.detail}", *([f"    log: {log}"] if log else [])]
+            log = log_of(use.run, state)
+            lines += [f"{id}  {_label(use)}: {state}", f"    {state.detail}", *([f"    log: {log}"] if log else [])]
     if not lines:
         return "nothing failed"
     kinds = sorted({state.kind for state in found.values()} & set(FAILED))
-    return "\n".join([*lines, *(f"again: python repro/submit.py ... --retry {' '.join(kinds)}" for _ in kinds[:1])])
+    return "\n".join([*lines, *([f"again: python repro/submit.py ... --retry {' '.join(kinds)}"] if kinds else [])])
+
+
+def _label(use: Use) -> str:
+    return f"{use.tables[0]}: {use}"
 
 
 def log_of(run: Run, state: State) -> Path | None:
@@ -124,21 +115,21 @@ def log_of(run: Run, state: State) -> Path | None:
     return logs[-1] if logs else None
 
 
-def as_json(asked: Selection, found: Found) -> str:
+def as_json(uses: Uses, found: Found) -> str:
     """A list of all runs."""
     return json.dumps(
         [
             {
                 "id": id,
-                "label": label,
+                "label": _label(use),
                 "state": found[id].kind,
                 "detail": found[id].detail,
                 "progress": found[id].progress,
                 "job": found[id].job.id if found[id].job else None,
-                "folder": str(run.folder),
-                "failure": failure(run.folder) if found[id].kind in FAILED else None,
+                "folder": str(use.run.folder),
+                "failure": failure(use.run.folder) if found[id].kind in FAILED else None,
             }
-            for id, (run, label) in runs_of(asked).items()
+            for id, use in uses.items()
         ],
         indent=1,
     )
@@ -146,33 +137,41 @@ def as_json(asked: Selection, found: Found) -> str:
 
 def report(args: argparse.Namespace, asked: Selection) -> str:
     """What is printed, once."""
-    site = sites.Site.read(sites.find(args.site))
-    folder, runs = Path(args.output_dir) / "slurm", last_runs(asked)
+    site = Site.read(find_site(args.site))
+    folder, uses = Path(args.output_dir) / "slurm", asked.runs()
+    runs = [use.run for use in uses.values()]
     notes = []
     try:
-        found = states(runs, folder, Slurm(site.tries, site.patience) if any(folder.glob("seval-*.json")) else None)
+        found = states(runs, folder, Queue(site.tries, site.patience) if any(folder.glob("seval-*.json")) else None)
     except SlurmError as error:
         found = states(runs, folder, None)
         notes.append(f"SLURM does not answer ({error}): what is queued or running there is not shown")
         print(notes[-1], file=sys.stderr)
     if args.json:
-        return as_json(asked, found)
+        return as_json(uses, found)
     if args.failed:
-        return failed(asked, found)
-    return "\n".join([board(asked, found), costs(asked, found, site), *notes])
+        return failed(uses, found)
+    return "\n".join([board(asked, uses, found), costs(uses, found, site), *notes])
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `ConfigError` where it is wrong."""
-    parser = tables.Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--site", metavar="FILE", help="facts about the site (default: slurm/cluster.yaml)")
-    parser.add_argument("--failed", action="store_true", help="the last words of every run that failed")
+    add_site_option(parser)
+    parser.add_argument("--failed", action="store_true", help="the error and the log of every run that failed")
     parser.add_argument("--json", action="store_true", help="every run as JSON")
-    parser.add_argument("--watch", nargs="?", type=float, const=30.0, metavar="SECONDS", help="again, every 30 seconds")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=float,
+        const=30.0,
+        metavar="SECONDS",
+        help="print again, every 30 seconds by default",
+    )
     args = parser.parse_args(argv)
     if args.watch is not None and args.watch <= 0:
-        parser.error(f"--watch takes seconds, more than 0, but is {args.watch:g}")
+        parser.error(f"--watch must be more than 0 seconds, but is {args.watch:g}")
     return args
 
 
@@ -188,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not args.watch:
                 return 0
             time.sleep(args.watch)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:

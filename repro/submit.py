@@ -1,4 +1,4 @@
-"""Do the runs a table still lacks, each after the run it stands on; what has a record is never done again."""
+"""Do the runs that a table still needs, each after its prerequisite; a run that has a record is never done again."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout at hand also works without installation
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
-from repro import sites, tables
-from repro.arrays import Array
-from repro.clusters import Debug, Local
-from repro.estimate import Costs
-from repro.jobs import SlurmError
-from repro.local import carry_out
-from repro.plan import Task, levels, missing, plan
-from repro.selection import Selection, add_options, all_cells, ids, last_runs, select
-from repro.slurm import Cluster
-from repro.states import LIVE, State, counts, states
+from repro.launch.local import Debug, Local, carry_out
+from repro.launch.plan import Task, choose, plan
+from repro.launch.queue import SlurmError
+from repro.launch.site import Site, add_site_option, find_site
+from repro.launch.slurm import Launcher
+from repro.launch.states import LIVE, State, states
+from repro.launch.summary import describe, describe_array, describe_each
+from repro.tables.selection import Parser, Selection, add_options, select
 from seval.claim import claim
 from seval.data.hdf5 import data_file
 from seval.errors import ConfigError, RunBusy
@@ -33,45 +31,22 @@ from seval.errors import ConfigError, RunBusy
 EXAMPLES = """\
 examples:
   python repro/submit.py --table 2 --dry-run                what is missing, in how many jobs, for how many GPU-hours
-  python repro/submit.py --table 2                          on a cluster: job arrays; elsewhere: all cores or GPUs here
+  python repro/submit.py --table 2                          on a cluster: job arrays; elsewhere: all its cores or GPUs
   python repro/submit.py --all                              every table of the paper; runs they share are done once
   python repro/submit.py --table 2 --rows "w/ SEVAL" --seeds 79
   python repro/submit.py --config configs/cifar10/fixmatch_seval_load.yaml DATASET.CIFAR10.NUM_LABELED_HEAD 500
-  python repro/submit.py --table 2 --retry oom              once more with twice the memory
-  python repro/submit.py --table 2 --cancel                 end what it has in the queue
-A second call, at any time, submits only what is missing. Then: python repro/status.py, python repro/aggregate.py
+  python repro/submit.py --table 2 --retry oom              again, with twice the memory
+  python repro/submit.py --table 2 --cancel                 end all its jobs in the queue
+A second call, at any time, submits only missing runs. Then: python repro/status.py, python repro/aggregate.py
 """
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `ConfigError` where it is wrong."""
-    parser = tables.Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument(
-        "--cluster",
-        choices=("slurm", "local", "debug"),
-        help="slurm: job arrays; local: processes "
-        "on this machine; debug: one run after another, in this process (default: slurm if it is here)",
-    )
-    parser.add_argument("--jobs", type=int, default=0, help="local: runs at once; default: one per GPU, else per core")
-    parser.add_argument("--site", metavar="FILE", help="slurm: facts about the site (default: slurm/cluster.yaml)")
-    parser.add_argument(
-        "--array-parallelism", type=int, default=0, metavar="N", help="slurm: elements of an array at once"
-    )
-    parser.add_argument(
-        "--retry",
-        nargs="+",
-        choices=("oom", "crashed", "timeout"),
-        default=(),
-        help="slurm: only runs that ended so, and what stands on them; oom with twice the memory, "
-        "timeout with twice the time",
-    )
-    parser.add_argument(
-        "--cancel",
-        action="store_true",
-        help="slurm: end what these tables have in the queue, runs shared with other tables included",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
+    _add_own_options(parser)
+    add_site_option(parser)
     args = parser.parse_args(argv)
     args.cluster = args.cluster or ("slurm" if shutil.which("sbatch") else "local")
     if args.jobs < 0 or args.array_parallelism < 0:
@@ -84,158 +59,126 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def describe(asked: Selection, tasks: Mapping[str, Task], found: Mapping[str, State], site: sites.Site) -> list[str]:
-    """The plan: what is asked for, what has become of it, what is left to do and at what cost."""
-    lines, own = [], {name: ids(cells) for name, cells in asked.items()}
-    for name, cells in ((name, cells) for name, cells in asked.items() if own[name]):
-        others = own[name] & set().union(*(runs for other, runs in own.items() if other != name))
-        numbers = [len(cell.runs) for cell in cells if cell.runs]
-        lines.append(
-            f"{name}: {len(numbers)} cells, {sum(numbers)} numbers off {len(own[name])} runs"
-            + (f", {len(others)} shared with the other tables here" if others else "")
-        )
-    if len(asked) > 1:
-        lines.append(f"in all: {sum(bool(cell.runs) for cell in all_cells(asked))} cells")
-    lines.append(f"runs: {len(found)}: {counts(found)}")
-    if tasks:
-        order = levels(dict(tasks))
-        costs = Costs({each.id: each for last in last_runs(asked) for each in last.chain()}.values(), site)
-        hours = costs.hours(task.run for task in tasks.values())
-        lines.append(
-            f"to do: {len(tasks)} runs in {len(order)} level{'s' * (len(order) > 1)}: "
-            f"{', then '.join(str(len(level)) for level in order)}; {hours}"
-        )
-    return lines
-
-
-def each(tasks: Mapping[str, Task], found: Mapping[str, State]) -> list[str]:
-    """A line a run."""
-    return [
-        f"  {task.run.id}  level {depth}  {found[task.run.id]!s:<16}  {task.label}"
-        for depth, level in enumerate(levels(dict(tasks)), 1)
-        for task in level
-    ]
+def _add_own_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cluster",
+        choices=("slurm", "local", "debug"),
+        help="slurm: job arrays; local: processes on this machine; debug: one run after another, in this process "
+        "(default: slurm where sbatch is found, else local)",
+    )
+    parser.add_argument("--jobs", type=int, default=0, help="local: runs at once (default: one per GPU, else per core)")
+    parser.add_argument(
+        "--array-parallelism", type=int, default=0, metavar="N", help="slurm: elements of an array that run at once"
+    )
+    parser.add_argument(
+        "--retry",
+        nargs="+",
+        choices=("oom", "crashed", "timeout"),
+        default=(),
+        help="slurm: only runs that failed in this way, and runs that depend on them; oom with twice the memory, "
+        "timeout with twice the time",
+    )
+    parser.add_argument(
+        "--cancel",
+        action="store_true",
+        help="slurm: end what these tables have in the queue, including runs that other tables share",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
 
 
 def on_slurm(args: argparse.Namespace, asked: Selection) -> int:
-    """Submit, or with --cancel end, or with --dry-run only tell. Raises `SlurmError`, `RunBusy`."""
-    site = sites.Site.read(sites.find(args.site))
-    cluster = Cluster(site, Path(args.output_dir) / "slurm", args.array_parallelism)
-    runs = last_runs(asked)
-    alone = nullcontext() if args.dry_run else claim(cluster.folder, "submit", wait=300)
-    with alone:  # whoever comes second sees what the first one has submitted
-        if args.cancel:
-            return _cancel(cluster, states(runs, cluster.folder, cluster.slurm), args.dry_run)
-        return _submit(args, asked, runs, cluster)
+    """Submit, or cancel with --cancel, or only print with --dry-run. Raises `SlurmError`, `RunBusy`."""
+    launcher = Launcher(Site.read(find_site(args.site)), Path(args.output_dir) / "slurm", args.array_parallelism)
+    alone = nullcontext() if args.dry_run else claim(launcher.folder, "submit", wait=300)
+    with alone:  # a second submitter then sees what the first has submitted
+        found = states((use.run for use in asked.runs().values()), launcher.folder, launcher.queue)
+        return _cancel(launcher, found, args.dry_run) if args.cancel else _submit(args, asked, found, launcher)
 
 
-def _submit(args: argparse.Namespace, asked: Selection, runs: Sequence, cluster: Cluster) -> int:
-    found = states(runs, cluster.folder, cluster.slurm)
-    tasks, left = missing(plan(all_cells(asked)), found, args.retry)
-    print(*describe(asked, tasks, found, cluster.site), sep="\n")
+def _submit(args: argparse.Namespace, asked: Selection, found: Mapping[str, State], launcher: Launcher) -> int:
+    tasks, left = choose(plan(asked), found, args.retry)
+    print(*describe(asked, asked.runs().values(), tasks, found, launcher.site), sep="\n")
     if left:
-        print(f"left alone: {len(left)}", *left, sep="\n")
+        print(f"left alone: {len(left)}", *(f"  {task.run.id}  {task.use}: {why}" for task, why in left), sep="\n")
     if not tasks:
-        print(
-            "nothing to submit; "
-            + (
-                "python repro/status.py follows it"
-                if any(state.kind in LIVE for state in found.values())
-                else "python repro/aggregate.py prints the table"
-            )
-        )
+        live = any(state.kind in LIVE for state in found.values())
+        follow = "status.py shows how far it is" if live else "aggregate.py prints the table"
+        print(f"nothing to submit; python repro/{follow}")
         return 0
-    _check_data(tasks, args.dry_run or bool(cluster.site.slurm_python))
-    planned = cluster.plan(tasks, found, args.retry)
+    _check_data(tasks, args.dry_run or bool(launcher.site.slurm_python))
+    planned = launcher.plan(tasks, found, args.retry)
     if args.dry_run:
-        print(*(_about(array) for array in planned), *each(tasks, found), sep="\n")
+        print(*map(describe_array, planned), *describe_each(tasks, found), sep="\n")
         return 0
     print("submitting:", flush=True)
-    for array, job in cluster.submit(planned):
-        print(f"  job {job}: {_about(array).strip()}", flush=True)
+    for array, job in launcher.submit(planned):
+        print(f"  job {job}: {describe_array(array).strip()}", flush=True)
     print("python repro/status.py shows how far they are; the same command submits what is missing then")
     return 0
 
 
-def _check_data(tasks: Mapping[str, Task], only_told: bool) -> None:
-    """Hundreds of jobs that fail for want of one file are prevented here; an image may have what the host has not."""
+def _check_data(tasks: Mapping[str, Task], only_print: bool) -> None:
+    """Prevent hundreds of jobs that fail because a file is missing; an image may have a file that the host has not."""
     asked = {task.run.cfg.DATASET.NAME: task.run.cfg.DATASET.ROOT for task in tasks.values()}
     absent = {name: file for name, root in asked.items() if not (file := data_file(name, root)).is_file()}
     if absent:
-        words = (
+        message = (
             f"there is no {', '.join(map(str, absent.values()))}; `python repro/prepare.py {next(iter(absent))}` "
-            "makes it, SEVAL_DATA says where else it is"
+            "makes it, and SEVAL_DATA names another folder"
         )
-        if not only_told:
-            raise ConfigError(words)
-        print(f"note: {words}")
+        if not only_print:
+            raise ConfigError(message)
+        print(f"note: {message}")
 
 
-def _about(array: Array) -> str:
-    needed, count = array.resources, len(array.elements)
-    names = sorted({task.run.cfg.DATASET.NAME for task in array.tasks})
-    rows = list(dict.fromkeys(task.label.partition(", ")[0].removesuffix(" (prerequisite)") for task in array.tasks))
-    what = ", ".join(rows[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
-    share = f", {needed.runs_per_gpu} runs on a GPU" if needed.runs_per_gpu > 1 else ""
-    after = (
-        ", each after its element of the level before"
-        if array.after
-        else f", after job {array.after_job}"
-        if array.after_job
-        else ""
-    )
-    return (
-        f"  level {array.level}: {count} element{'s' * (count > 1)} of {what} on {', '.join(names)} "
-        f"({needed.minutes} min, {needed.memory_gb * needed.runs_per_gpu:g} GB, {needed.cpus} cpus{share}){after}"
-    )
-
-
-def _cancel(cluster: Cluster, found: Mapping[str, State], dry_run: bool) -> int:
+def _cancel(launcher: Launcher, found: Mapping[str, State], dry_run: bool) -> int:
     live = {state.job.id for state in found.values() if state.job and state.job.live}
     if dry_run or not live:
         print(f"{len(live)} jobs would be ended" if live else "nothing of it is in the queue")
         return 0
-    jobs, others = cluster.cancel(found)
+    jobs, others = launcher.cancel(found)
     print(f"{len(jobs)} jobs ended; their runs keep their checkpoints")
     if others:
-        print("with them, as they shared a GPU:", *others, sep="\n  ")
+        print("these ended with them, as they shared a GPU:", *others, sep="\n  ")
     return 0
 
 
 def on_this_machine(args: argparse.Namespace, asked: Selection, again: str) -> int:
-    """Everything missing, at once or one after another; returns the exit code."""
-    runs = last_runs(asked)
-    tasks, folder = plan(all_cells(asked)), Path(args.output_dir)
-    found = states(runs, folder / "slurm", None)
+    """Do all missing runs, at once or one after another; returns the exit code."""
+    runs, tasks, folder = asked.runs().values(), plan(asked), Path(args.output_dir)
+    found = states((use.run for use in runs), folder / "slurm", None)
     gpus = torch.cuda.device_count() if any(task.run.cfg.GPU_ID >= 0 for task in tasks.values()) else 0
     logs = folder / "submitit"
-    cluster = Debug(logs) if args.cluster == "debug" else Local(logs, args.jobs, gpus)
-    print(*describe(asked, tasks, found, sites.Site.read(sites.find(args.site))), str(cluster), sep="\n", flush=True)
+    machine = Debug(logs) if args.cluster == "debug" else Local(logs, args.jobs, gpus)
+    site = Site.read(find_site(args.site))
+    print(*describe(asked, runs, tasks, found, site), str(machine), sep="\n", flush=True)
     if not tasks:
         print("nothing to do; python repro/aggregate.py prints the table")
     if args.dry_run and tasks:
-        print(*each(tasks, found), sep="\n")
-    if not tasks or args.dry_run:
-        return 0
+        print(*describe_each(tasks, found), sep="\n")
+    return 0 if args.dry_run or not tasks else _carry_out(tasks, machine, again)
+
+
+def _carry_out(tasks: Mapping[str, Task], machine: Debug | Local, again: str) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with cluster:
-            failed = carry_out(tasks, cluster)
+        with machine:
+            failed = carry_out(tasks, machine)
     except KeyboardInterrupt:
         print(
-            f"\ninterrupted; its runs have been ended. The same command goes on from their checkpoints:\n  {again}",
+            f"\ninterrupted; the runs have been ended. The same command resumes from their checkpoints:\n  {again}",
             file=sys.stderr,
         )
         return 130
     except (OSError, ValueError) as error:
-        print(f"error: {error}; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print(f"error: {error}; finished runs are kept, and the same command does the others", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)
     if failed:
         print(
             f"{len(failed)} of {len(tasks)} runs are missing:",
-            *(f"  {tasks[name].label} ({name}): {reason}" for name, reason in failed.items()),
+            *(f"  {tasks[name].use} ({name}): {reason}" for name, reason in failed.items()),
             f"to try again:\n  {again}",
             sep="\n",
             file=sys.stderr,
@@ -248,7 +191,7 @@ def _interrupt(*_: object) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: nothing is missing any more, or it is in the queue; 1: some runs failed; 2: bad input; 130: interrupted."""
+    """0: no run is missing, or the rest is in the queue; 1: some runs failed; 2: bad input; 130: interrupted."""
     again = shlex.join(["python", "repro/submit.py", *(sys.argv[1:] if argv is None else argv)])
     try:
         args = parse(argv)
@@ -257,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except RunBusy as error:
@@ -265,13 +208,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (SlurmError, OSError) as error:
         print(
-            f"error: {error}. What is in the queue stays there, and nothing is submitted twice: once that is mended, "
-            f"the same command goes on\n  {again}",
+            f"error: {error}. Jobs in the queue stay there, and nothing is submitted twice. Once the cause is fixed, "
+            f"repeat the same command\n  {again}",
             file=sys.stderr,
         )
         return 1
     except KeyboardInterrupt:
-        print(f"\ninterrupted; what is in the queue stays there. The same command goes on:\n  {again}", file=sys.stderr)
+        print(f"\ninterrupted; jobs in the queue stay there. To continue, repeat\n  {again}", file=sys.stderr)
         return 130
 
 

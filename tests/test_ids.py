@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from repro import tables
+from repro.tables import table as tables
 from seval.config import load
 from seval.run import Run
 from tests.settings import ROOT

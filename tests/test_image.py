@@ -236,7 +236,7 @@ IN_MEMORY = {"seval/data/decode.py": ["pickle.loads"]}
 
 
 @pytest.mark.parametrize(
-    "file", [ROOT / "main.py", *sorted(ROOT.glob("seval/**/*.py")), *sorted(ROOT.glob("repro/*.py"))],
+    "file", [ROOT / "main.py", *sorted(ROOT.glob("seval/**/*.py")), *sorted(ROOT.glob("repro/**/*.py"))],
     ids=lambda path: str(path.relative_to(ROOT)),
 )  # fmt: skip
 def test_nothing_that_could_run_code_is_loaded(file):

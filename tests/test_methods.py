@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from repro import tables
+from repro.tables import table as tables
 from seval import record
 from seval.errors import Interrupted
 from seval.policy import darp
 from seval.run import Run
 from tests.settings import SMALL, result
 
-ROWS = list(tables.find("methods_demo").rows)
+ROWS = list(tables.find_table("methods_demo").rows)
 #: Enough labels for the ten of each class that DARP holds out; the shares of training that methods wait for are short.
 SETTINGS = [*SMALL, "DATASET.TINY.NUM_LABELED_HEAD", 150, "DATASET.TINY.NUM_UNLABELED_HEAD", 150]
 SETTINGS += ["SOLVER.MAX_ITER", 40, "PERIODS.EVAL", 10, "PERIODS.CHECKPOINT", 20, "SOLVER.IMS_PER_BATCH", 16]
@@ -23,7 +23,7 @@ SETTINGS += ["PERIODS.QUALITY", 40]
 
 
 def run(row: str, folder) -> Run:
-    table = tables.find("methods_demo").forcing(rows=[row], columns=["none"], seeds=[0])
+    table = tables.find_table("methods_demo").forcing(rows=[row], columns=["none"], seeds=[0])
     (cell,) = table.cells([*SETTINGS, "OUTPUT_DIR", str(folder)])
     return cell.runs[0]
 
@@ -110,6 +110,6 @@ def test_crt_stands_on_the_supervised_run_and_keeps_its_backbone(tmp_path):
 
 @pytest.mark.parametrize("row", ["DASO", "ReMixMatch + SEVAL", "USADTM"])
 def test_bfloat16_trains(row, tmp_path):
-    table = tables.find("methods_demo").forcing(rows=[row], columns=["none"], seeds=[0])
+    table = tables.find_table("methods_demo").forcing(rows=[row], columns=["none"], seeds=[0])
     (cell,) = table.cells([*SETTINGS, "OUTPUT_DIR", str(tmp_path), "SOLVER.PRECISION", "bfloat16"])
     assert execute(cell.runs[0])["steps"] == 40

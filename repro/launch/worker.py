@@ -1,4 +1,4 @@
-"""What an element of an array does: its share of the runs, each to its record, or to a checkpoint and another try."""
+"""What an element of an array does: its runs, each until there is a record, or a checkpoint and another attempt."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from repro import states
-from repro.jobs import Submission
+from repro.launch import states
+from repro.launch.queue import Submission
 from seval.config import load, with_overrides
 from seval.data import hdf5
 from seval.errors import Interrupted, MissingPrerequisite, RunBusy
@@ -27,7 +27,7 @@ _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "
 
 
 class WorkerError(RuntimeError):
-    """This process is not fit for the work it was given."""
+    """This process cannot do the run that it was given."""
 
 
 def work(ledger: str, index: int) -> None:
@@ -48,7 +48,7 @@ def work(ledger: str, index: int) -> None:
         except Interrupted as stopped:
             print(f"stopped with a checkpoint at step {stopped.step}", flush=True)
             if stopped.step > stopped.begun or restarts < 3:
-                again(Path(ledger), index).touch()  # the job's host side requeues it: most images have no scontrol
+                again(Path(ledger), index).touch()  # the batch script requeues it: most images have no scontrol
             sys.exit(states.RESUMABLE)
         except RunBusy as busy:
             print(busy, flush=True)
@@ -56,13 +56,13 @@ def work(ledger: str, index: int) -> None:
 
 
 def again(ledger: Path, index: int | str) -> Path:
-    """The file that asks for another try of an element."""
+    """The file that asks for another attempt of an element."""
     return ledger.with_name(f"{ledger.stem}.again.{index}")
 
 
 @contextmanager
 def explained(folder: Path, submission: str = "") -> Iterator[None]:
-    """Why a run failed stays in its folder, until it is begun again."""
+    """Keep in the run's folder why it failed, until it is started again."""
     (folder / "failure.json").unlink(missing_ok=True)
     try:
         yield
@@ -73,13 +73,13 @@ def explained(folder: Path, submission: str = "") -> Iterator[None]:
 
 
 def attempt(run: Run, stop: Callable[[], bool] = lambda: False, patience: float = math.inf) -> None:
-    """One run to its end. Where another process is at it, wait for that one, at most `patience` seconds."""
+    """Do a run to its end. Where another process trains it, wait for that process, at most `patience` seconds."""
     begun = time.monotonic()
     while True:
         try:
             run.execute(stop)
             return
-        except RunBusy as busy:  # its record will be as good as ours
+        except RunBusy as busy:  # its record will be as good as this one
             if stop() or time.monotonic() > begun + patience:
                 raise
             print(f"{busy}; waiting for it", flush=True)
@@ -87,7 +87,7 @@ def attempt(run: Run, stop: Callable[[], bool] = lambda: False, patience: float 
 
 
 def kind_of(error: BaseException) -> str:
-    """oom or crashed; a run whose prerequisite is missing is merely not begun."""
+    """oom or crashed; a run whose prerequisite is missing counts as canceled."""
     if isinstance(error, MissingPrerequisite):
         return "canceled"
     text = f"{type(error).__name__}: {error}".lower()
@@ -104,12 +104,12 @@ def same_versions(expected: Mapping[str, str | None]) -> None:
     ]:
         raise WorkerError(
             f"{platform.node()} has other versions than the submission was made for: {', '.join(other)}; "
-            "mend `slurm_python` of the site, or submit again from this environment"
+            "fix `slurm_python` of the site, or submit again from this environment"
         )
 
 
 def stage(run: Run, scratch: str) -> Run:
-    """The run with its data set on the node's own disk, copied there unless it is; a failing copy is no failure."""
+    """The run with its data set on the node's own disk, copied there unless it is; a failed copy is no error."""
     folder = Path(os.path.expandvars(scratch)) if scratch else None
     source = hdf5.data_file(run.cfg.DATASET.NAME, run.cfg.DATASET.ROOT)
     if folder is None or not source.is_file():
@@ -127,6 +127,6 @@ def stage(run: Run, scratch: str) -> Run:
             finally:
                 aside.unlink(missing_ok=True)
     except OSError as error:
-        print(f"{source} was not copied to {folder} ({error}); it is read from where it is", flush=True)
+        print(f"{source} was not copied to {folder} ({error}); it is read where it is", flush=True)
         return run
     return Run(with_overrides(run.cfg, ["DATASET.ROOT", str(folder)]))

@@ -1,8 +1,8 @@
-"""What was handed to SLURM, and what SLURM says of it.
+"""What was submitted to SLURM, and what SLURM reports about it.
 
 Every array that is submitted has a ledger, `OUTPUT_DIR/slurm/<name>.json`, written *before* sbatch is called. The
-name is the array's job name, so what is in the queue is found even where sbatch's answer was lost, and by anyone who
-shares the folder. SLURM is asked with bounded patience: what cannot be learned is an error, never "nothing is queued".
+name is the array's job name, so what is in the queue is found even where sbatch's answer was lost, and by everyone who
+shares the folder. SLURM is asked a limited number of times; no answer is an error, never "nothing is queued".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from seval.errors import ConfigError
 from seval.record import write_json
 
-#: Every other word, such as one that a later SLURM invents, is of a job that is queued or running.
+#: A job in any other state, such as a new state of a later SLURM, is queued or running.
 ENDED = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -36,23 +36,23 @@ ENDED = {
     "REVOKED",
     "TIMEOUT",
 }
-#: What a user may have set to filter or format what SLURM answers.
+#: Variables by which a user may filter or format the answers of SLURM.
 _OWN = ("SQUEUE_", "SACCT_", "SCANCEL_")
 
 
 class SlurmError(RuntimeError):
-    """SLURM does not answer, or refuses."""
+    """SLURM does not answer, or refuses a request."""
 
 
 @dataclass
 class Submission:
-    """One array: which runs its elements do, and what was asked for."""
+    """One array: which runs its elements do, and the resources that were asked for."""
 
     name: str
     elements: list[list[str]]  # ids of the runs that share an element
     settings: dict[str, list]  # KEY VALUE pairs by id
     labels: dict[str, str]  # by id
-    needs: dict[str, str]  # id of the prerequisite by id, where it was still to be done
+    needs: dict[str, str]  # id of the prerequisite by id, where it had no record yet
     minutes: int
     memory_gb: float
     created: float = field(default_factory=time.time)
@@ -78,7 +78,7 @@ class Submission:
 
 
 def submissions(folder: Path) -> list[Submission]:
-    """All of a folder, in the order they were made."""
+    """All submissions of a folder, in the order they were made."""
     return sorted(map(Submission.read, folder.glob("seval-*.json")), key=lambda each: (each.created, each.name))
 
 
@@ -87,7 +87,7 @@ class Job:
     """One element of an array, as SLURM last knew it."""
 
     id: str  # 12_3, or 12 where the array had one element
-    state: str  # SLURM's word; "" where it knows nothing of it any more
+    state: str  # in SLURM's words; "" where SLURM no longer knows the element
     submission: Submission
     reason: str = ""
     exit_code: int | None = None  # known to accounting only
@@ -95,12 +95,12 @@ class Job:
 
     @property
     def live(self) -> bool:
-        """Queued or running; what waits for something that will never come is not."""
+        """Whether it is queued or running; an element whose dependency can never be met is neither."""
         return self.state not in {"", *ENDED} and self.reason != "DependencyNeverSatisfied"
 
 
-class Slurm:
-    """The few questions asked of SLURM, each with `tries` attempts of `patience` seconds."""
+class Queue:
+    """The few questions that SLURM is asked, each with `tries` attempts of `patience` seconds."""
 
     def __init__(self, tries: int = 3, patience: int = 30) -> None:
         self.tries, self.patience = tries, patience
@@ -144,13 +144,13 @@ class Slurm:
             for each in made
             if each.name in ended or any((each.name, index) not in found for index in range(len(each.elements)))
         ]
-        for key, job in self._accounts(missing).items():  # which may come late, or never, to know of an end
+        for key, job in self._accounts(missing).items():  # which may learn of an end late, or never
             if job.state in ENDED and not (key in found and found[key].live):
                 found[key] = job
         return found
 
     def _accounts(self, made: Sequence[Submission]) -> dict[tuple[str, int], Job]:
-        """What accounting remembers of ended elements; nothing where a site has none, or it does not answer."""
+        """Ended elements that accounting knows; none where a site has no accounting or it does not answer."""
         by_name, found = {each.name: each for each in made}, {}
         if not made or shutil.which("sacct") is None:
             return {}
@@ -184,12 +184,12 @@ class Slurm:
         return None
 
     def cancel(self, targets: Iterable[str]) -> None:
-        """Ends elements; those that have ended meanwhile are no error."""
+        """End elements; that some have ended already is no error."""
         for some in _chunks(list(targets), 200):
             self.ask("scancel", "--quiet", *some)
 
     def cancel_name(self, name: str) -> None:
-        """Ends whatever runs under a name."""
+        """End every job of that name."""
         self.ask("scancel", "--quiet", f"--name={name}")
 
 
@@ -219,13 +219,13 @@ def _rows(command: str, text: str, names: Container[str]) -> Iterator[tuple[str,
         yield from ((name, id, index, state, more) for id, index in found)
 
 
-def latest(folder: Path, slurm: Slurm, wanted: Iterable[str]) -> dict[str, Job]:
+def latest(folder: Path, queue: Queue, wanted: Iterable[str]) -> dict[str, Job]:
     """By id, the last element that each of the `wanted` runs was part of; arrays without one are not asked for."""
     wanted, last = set(wanted), {}
     for made in submissions(folder):
         for index, element in enumerate(made.elements):
             last |= {id: (made, index) for id in element if id in wanted}
-    known = slurm.jobs(list({made.name: made for made, _ in last.values()}.values()))
+    known = queue.jobs(list({made.name: made for made, _ in last.values()}.values()))
     return {id: known.get((made.name, index), Job("", "", made)) for id, (made, index) in last.items()}
 
 

@@ -9,92 +9,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from seval.claim import holder
 from seval.config import load
 from seval.run import Run
+from tests.launch.real_slurm import IMPOSSIBLE, LONG, ROWS, Lab, alone, begun, long_run, long_runs, slurm, squeue, until
 from tests.settings import ROOT, SMALL, result
 
 pytestmark = pytest.mark.cluster
-SITE = {"partition": "gpu", "signal_seconds": 30, "resources": {"default": {"minutes": 10, "memory_gb": 1, "cpus": 1}}}
-ROWS = {
-    "Supervised": {"config": "supervised"},
-    "FixMatch": {"config": "fixmatch"},
-    "SEVAL-PL": {"config": "fixmatch_seval_load"},
-    "SEVAL": {"config": "fixmatch_seval_load", "offset": "seval"},
-}
-IMPOSSIBLE = ["MODEL.WIDTH", 30000]  # a network of terabytes
-
-
-class Lab:
-    """A table, a site and an OUTPUT_DIR, and the commands on them as a user gives them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.runs, self.rate = folder, folder / "runs", 0.0
-        self.environment = dict(os.environ, OMP_NUM_THREADS="1", COLUMNS="200")
-
-    def site(self, **changes: object) -> None:
-        (self.folder / "site.yaml").write_text(yaml.safe_dump(SITE | changes))
-
-    def table(self, rows: dict, seeds: list[int], settings: list | None = None) -> None:
-        words = [str(word) if isinstance(word, Path) else word for word in [*SMALL, *(settings or [])]]
-        content = {
-            "folder": "tiny",
-            "protocol": "last",
-            "seeds": seeds,
-            "set": words,
-            "columns": {"LT": {}},
-            "rows": rows,
-        }
-        (self.folder / "small.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-
-    def command(self, script: str, *words: str) -> list[str]:
-        site = ["--site", str(self.folder / "site.yaml")] if script != "aggregate" else ["--out", str(self.folder)]
-        options = ["--table", str(self.folder / "small.yaml"), "--output-dir", str(self.runs)]
-        return [sys.executable, str(ROOT / "repro" / f"{script}.py"), *options, *site, *words]
-
-    def call(self, script: str, *words: str, code: int = 0) -> str:
-        done = subprocess.run(self.command(script, *words), capture_output=True, text=True, env=self.environment)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def submit(self, *words: str, code: int = 0) -> str:
-        return self.call("submit", *words, code=code)
-
-    def states(self) -> dict[str, dict]:
-        return {each["id"]: each for each in json.loads(self.call("status", "--json"))}
-
-    def kinds(self) -> dict[str, int]:
-        kinds = [each["state"] for each in self.states().values()]
-        return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
-
-    def settle(self, seconds: float = 300) -> dict[str, int]:
-        """What the runs are once nothing of them is in the queue any more."""
-        until(lambda: not squeue(self.names()), seconds)
-        return self.kinds()
-
-    def names(self) -> list[str]:
-        return [path.stem for path in (self.runs / "slurm").glob("seval-*.json")]
-
-    def submitted(self) -> list[str]:
-        """Ids, one for each time that a run was submitted."""
-        ledgers = [json.loads(path.read_text()) for path in (self.runs / "slurm").glob("seval-*.json")]
-        return [id for ledger in ledgers for element in ledger["elements"] for id in element]
-
-    def logs(self) -> list[Path]:
-        return sorted((self.runs / "slurm" / "logs").glob("*_log.out"))
-
-    def log(self) -> str:
-        return "\n".join(path.read_text() for path in self.logs())
-
-    def record(self, id: str) -> dict:
-        return json.loads((self.runs / id / "record.json").read_text())
 
 
 @pytest.fixture
@@ -106,42 +32,6 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     yield lab
     if names := lab.names():
         subprocess.run(["scancel", "--quiet", f"--name={','.join(names)}"], check=False)
-
-
-def until(true: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {slurm('squeue', '--array')}"
-        time.sleep(0.3)
-
-
-def slurm(*command: str) -> str:
-    for _ in range(20):  # the controller may be restarting
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-        if done.returncode == 0:
-            return done.stdout
-        time.sleep(1)
-    raise AssertionError(done.stderr)
-
-
-def squeue(names: list[str], *words: str) -> str:
-    return slurm("squeue", "--noheader", "--array", f"--name={','.join(names)}", *words) if names else ""
-
-
-def begun(lab: Lab, id: str) -> bool:
-    """Whether a run has a checkpoint of this try, or at least evaluations."""
-    path = lab.runs / id / "metrics.jsonl"
-    return path.exists() and path.stat().st_size > 0
-
-
-def alone(lab: Lab, id: str) -> dict:
-    """The record that the same run makes here, undisturbed."""
-    ledger = next(
-        each
-        for each in map(json.loads, (path.read_text() for path in (lab.runs / "slurm").glob("seval-*.json")))
-        if id in each["settings"]
-    )
-    return Run(load((), [*ledger["settings"][id], "OUTPUT_DIR", str(lab.folder / "alone"), "GPU_ID", -1])).execute()
 
 
 def test_a_table_by_two_submitters_through_a_restarted_controller_equals_the_local_one(lab: Lab) -> None:
@@ -171,31 +61,10 @@ def test_a_canceled_estimate_takes_its_replay_along_and_both_are_submitted_again
         slurm("scontrol", "update", "PartitionName=gpu", "State=UP")
     assert lab.settle() == {"canceled": 2, "done": 4}
     why = lab.call("status", "--failed")
-    assert "never started: it stands on" in why and "no longer knows" in why
+    assert "never started: it depends on" in why and "no longer knows" in why
     assert "2 canceled" in lab.submit()
     assert sorted(map(lab.submitted().count, set(lab.submitted()))) == [1, 1, 1, 1, 2, 2]
     assert lab.settle() == {"done": 6}
-
-
-LONG = ["PERIODS.EVAL", 50, "PERIODS.CHECKPOINT", 100_000, "PERIODS.QUALITY", 100_000]
-
-
-def long_runs(lab: Lab, seconds: float, seeds: list[int], settings: tuple = ()) -> list[str]:
-    """FixMatch of about so many seconds, by its speed here and now; returns the ids once they are submitted."""
-    clock = Run(
-        load(
-            ROOT / "configs/tiny/fixmatch.yaml",
-            [*SMALL, *LONG, "SOLVER.MAX_ITER", 100, "RUNTIME.THREADS", 1, "OUTPUT_DIR", str(lab.folder / "clock")],
-        )
-    ).execute()
-    steps = 50 * max(4, round(seconds * 100 / clock["seconds"] / 50))
-    lab.table({"FixMatch": ROWS["FixMatch"]}, seeds, [*LONG, *settings, "SOLVER.MAX_ITER", steps])
-    lab.submit()
-    return lab.submitted()
-
-
-def long_run(lab: Lab, seconds: float, settings: tuple = ()) -> str:
-    return long_runs(lab, seconds, [0], settings)[0]
 
 
 @pytest.mark.parametrize("requeue", [True, False])

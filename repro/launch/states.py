@@ -1,4 +1,4 @@
-"""What has become of every run, by its files, by SLURM and by who holds its claim: the latest word counts."""
+"""The state of every run, by its files, by SLURM and by who holds its claim: the latest information counts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.jobs import Job, Slurm, latest
+from repro.launch.queue import Job, Queue, latest
 from seval import record
 from seval.claim import holder
 from seval.run import Run
 
-#: What a run can be, as it is shown, in the order it is counted.
+#: The states of a run, with the words that are shown, in the order of counting.
 STATES = {
     "done": "done",
     "running": "running",
@@ -30,7 +30,7 @@ STATES = {
 _QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 LIVE = ("running", "queued", "waiting")
 FAILED = ("timeout", "oom", "crashed")
-#: Not submitted again unless asked for: it would end the same way.
+#: Not submitted again unless asked for: the run would end the same way.
 HELD = ("oom", "crashed")
 _ENDED = {
     "TIMEOUT": "timeout",
@@ -53,7 +53,7 @@ class State:
 
     kind: str
     detail: str = ""
-    progress: float | None = None  # share of the steps; None where nothing was begun
+    progress: float | None = None  # share of the steps; None where nothing was started
     job: Job | None = None
 
     def __str__(self) -> str:
@@ -61,14 +61,12 @@ class State:
         return STATES[self.kind] + share
 
 
-def states(runs: Iterable[Run], folder: Path, slurm: Slurm | None) -> dict[str, State]:
-    """By id, the state of each run and of those it stands on. Raises `SlurmError` where SLURM is asked and silent."""
-    chained = {each.id: each for run in runs for each in run.chain()}
-    undone = {id: run for id, run in chained.items() if not run.done()}
-    jobs = latest(folder, slurm, undone) if slurm else {}
-    return {
-        id: _state(run, jobs.get(id)) if id in undone else State("done", progress=1.0) for id, run in chained.items()
-    }
+def states(runs: Iterable[Run], folder: Path, queue: Queue | None) -> dict[str, State]:
+    """By id, the state of each run. Raises `SlurmError` where SLURM is asked and does not answer."""
+    runs = {run.id: run for run in runs}
+    undone = {id: run for id, run in runs.items() if not run.done()}
+    jobs = latest(folder, queue, undone) if queue else {}
+    return {id: _state(run, jobs.get(id)) if id in undone else State("done", progress=1.0) for id, run in runs.items()}
 
 
 def _state(run: Run, job: Job | None) -> State:
@@ -93,7 +91,7 @@ def _state(run: Run, job: Job | None) -> State:
 
 
 def _latest(run: Run, failed: dict, submission: str) -> bool:
-    """Whether a failure is not of an attempt before the submission. Both files are dated by the same clock."""
+    """Whether a failure is of this submission or later. Both files are dated by the same clock."""
     if failed.get("submission"):
         return failed["submission"] == submission
     ledger = run.folder.parent / "slurm" / f"{submission}.json"
@@ -103,13 +101,13 @@ def _latest(run: Run, failed: dict, submission: str) -> bool:
 
 
 def _ended(run: Run, job: Job, progress: float | None) -> State:
-    """SLURM's last word on a run without a record, and without a word of its own."""
+    """What SLURM says of a run that left neither a record nor a reason."""
     words = f"job {job.id}: {job.state}"
     needs = job.submission.needs.get(run.id)
     if job.state in _ENDED:
         kind = _ENDED[job.state]
         if kind == "canceled" and needs and not (run.folder.parent / needs / "record.json").exists():
-            words = f"job {job.id} never started: it stands on {needs}, which is not done"
+            words = f"job {job.id} never started: it depends on {needs}, which is not done"
         return State(kind, words, progress, job)
     if job.exit_code is None:  # a site without accounting
         if (run.folder / "checkpoint.pt").exists():
@@ -120,13 +118,13 @@ def _ended(run: Run, job: Job, progress: float | None) -> State:
     if job.exit_code == RESUMABLE or killed in _STOPPING:
         return State("resumable", f"{words}, stopped", progress, job)
     if job.exit_code == BUSY:
-        return State("resumable", f"{words}, another process was at it", progress, job)
+        return State("resumable", f"{words}, another process trains it", progress, job)
     how = "killed by signal 9, perhaps for memory" if killed == signal.SIGKILL else f"exit code {job.exit_code}"
     return State("crashed", f"{words}, {how}, without a message", progress, job)
 
 
 def fail(folder: Path, kind: str, error: str, trace: str, submission: str = "") -> None:
-    """Leave in a run's folder why it failed, for as long as it is not begun again."""
+    """Keep in a run's folder why it failed, until it is started again."""
     with suppress(OSError):  # a full or read-only disk may be the very reason
         folder.mkdir(parents=True, exist_ok=True)
         record.write_json(
@@ -135,7 +133,7 @@ def fail(folder: Path, kind: str, error: str, trace: str, submission: str = "") 
 
 
 def failure(folder: Path) -> dict | None:
-    """Why the last attempt failed, if it said so."""
+    """Why the last attempt failed, if it left a reason."""
     with suppress(OSError, ValueError):
         found = json.loads((folder / "failure.json").read_text())
         if isinstance(found, dict) and found.get("kind") in STATES and "error" in found:

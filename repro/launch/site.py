@@ -1,0 +1,197 @@
+"""Facts about a site, from slurm/site.yaml or slurm/cluster.yaml: what to ask SLURM for, and how a worker starts."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from repro.tables.table import ROOT
+from repro.tables.yaml_file import as_mapping, check_known, read_mapping
+from seval.defaults import CHOICES
+from seval.errors import ConfigError
+from seval.record import write_json
+from seval.versions import versions
+
+#: Options of sbatch that only the launcher may set.
+OWN = (
+    "array",
+    "chdir",
+    "cpus-per-task",
+    "dependency",
+    "error",
+    "job-name",
+    "kill-on-invalid-dep",
+    "mem",
+    "mem-per-cpu",
+    "mem-per-gpu",
+    "no-requeue",
+    "nodes",
+    "ntasks",
+    "ntasks-per-node",
+    "open-mode",
+    "output",
+    "requeue",
+    "signal",
+    "time",
+    "wrap",
+)
+DATA_SETS = ("default", *CHOICES["DATASET.NAME"])
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run asks for; array elements with equal resources form a class."""
+
+    minutes: int = 1440
+    memory_gb: float = 16.0
+    cpus: int = 4
+    runs_per_gpu: int = 1
+    steps_per_second: float = 10.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """The keys of slurm/cluster.yaml, which explains each."""
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    gres: str = "gpu:1"
+    constraint: str = ""
+    sbatch: dict[str, object] = field(default_factory=dict)
+    slurm_python: str = ""
+    image: str = ""
+    modules: list[str] = field(default_factory=list)
+    scratch: str = ""
+    probe: bool = True
+    array_parallelism: int = 64
+    array_size: int = 0
+    requeue: bool = True
+    signal_seconds: int = 120
+    tries: int = 3
+    patience: int = 30
+    resources: dict[str, dict] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Site:
+        """The site of a YAML file; `ConfigError` says what is wrong and what would be valid."""
+        site = cls(**_checked(read_mapping(path), cls, str(path)))
+        if not all(isinstance(line, str) for line in site.modules):
+            raise ConfigError(f"modules in {path} must be lines of text, but are {site.modules!r}")
+        if own := [str(key) for key in site.sbatch if str(key).replace("_", "-") in OWN or len(str(key)) == 1]:
+            raise ConfigError(
+                f"sbatch in {path} must not set {', '.join(own)}: the launcher sets {', '.join(OWN)}, "
+                "and options have their long names"
+            )
+        check_known(site.resources, DATA_SETS, f"data set in resources of {path}")
+        where = f"in {path}"
+        resources = {
+            name: _checked(as_mapping(level, f"resources of {name} {where}"), Resources, f"resources of {name} {where}")
+            for name, level in site.resources.items()
+        }
+        site = replace(site, resources=resources)
+        for name in resources:
+            _positive(site.of(name), f"resources of {name} in {path}")
+        short = min([site.of(name).minutes for name in resources] + [site.of("default").minutes])
+        if 60 * short <= site.signal_seconds:
+            raise ConfigError(
+                f"signal_seconds in {path} is {site.signal_seconds}, which a time limit of {short} "
+                "minutes does not leave"
+            )
+        _positive(site, str(path), ("array_parallelism", "signal_seconds", "tries", "patience"))
+        return site
+
+    def of(self, data_set: str) -> Resources:
+        """What a run on that data set needs."""
+        return Resources(**self.resources.get("default", {}) | self.resources.get(data_set, {}))
+
+    @property
+    def python(self) -> str:
+        """The command that starts a worker's Python, as the shell reads it."""
+        return self.slurm_python or shlex.quote(sys.executable)
+
+    def setup(self) -> list[str]:
+        """Bash for a Python that finds this code; an image has its own."""
+        path = [] if self.image else [f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+        return path + self.modules
+
+    def worker_versions(self) -> dict[str, str | None]:
+        """The versions of the worker's packages: its command is tried here, before anything is in the queue."""
+        if not self.slurm_python:
+            return versions()
+        if not self.probe:
+            return {}
+        script = "\n".join([*self.setup(), f"{self.python} -m seval.versions"])
+        try:
+            done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300)
+            return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+        except (subprocess.TimeoutExpired, ValueError, TypeError, IndexError) as error:
+            said = done.stderr.strip().splitlines()[-1:] if not isinstance(error, subprocess.TimeoutExpired) else []
+            raise ConfigError(
+                f"`{self.python} -m seval.versions` does not run here ({''.join(said) or error}); "
+                "fix slurm_python of the site, or set `probe: false` if it runs on nodes only"
+            ) from None
+
+    def image_digest(self, cache: Path) -> str:
+        """What identifies the image in a record: the SHA-256 of its file, kept in `cache`, or the given text."""
+        path = Path(os.path.expandvars(self.image)).expanduser()
+        if not self.image or not path.is_file():
+            return self.image
+        about = [str(path.resolve()), path.stat().st_size, path.stat().st_mtime]
+        try:
+            known = json.loads(cache.read_text())
+        except (OSError, ValueError):
+            known = {}
+        if known.get("about") != about:
+            with path.open("rb") as file:
+                known = {"about": about, "digest": "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()}
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_json(cache, known)
+        return known["digest"]
+
+
+def add_site_option(parser: argparse.ArgumentParser) -> None:
+    """--site."""
+    parser.add_argument(
+        "--site",
+        metavar="FILE",
+        help="slurm: facts about the site (default: SEVAL_SITE if set, else slurm/site.yaml if there is such a file, "
+        "else slurm/cluster.yaml)",
+    )
+
+
+def find_site(path: str | None = None) -> Path:
+    """The file of the site: the given one, that of SEVAL_SITE, slurm/site.yaml if there is one, else what ships."""
+    own, shipped = ROOT / "slurm" / "site.yaml", ROOT / "slurm" / "cluster.yaml"
+    return Path(path or os.environ.get("SEVAL_SITE") or (own if own.exists() else shipped))
+
+
+def _checked(content: dict, kind: type, where: str) -> dict:
+    """The given keys with values, each of the type its default has; an empty value is the default."""
+    standard = {each.name: getattr(kind(), each.name) for each in fields(kind)}
+    check_known(content, standard, f"key in {where}")
+    # an empty value is the default, but for an empty gres, which is no GPU
+    given = {
+        key: "" if value is None else value for key, value in content.items() if value is not None or key == "gres"
+    }
+    for key, value in given.items():
+        wanted = type(standard[key])
+        if not isinstance(value, (int, float) if wanted is float else wanted) or type(value) is bool is not wanted:
+            raise ConfigError(
+                f"{key} in {where} must be of type {wanted.__name__}, such as {standard[key]!r}, but is {value!r}"
+            )
+    return given
+
+
+def _positive(value: object, where: str, names: tuple[str, ...] = ()) -> None:
+    for name in names or [each.name for each in fields(value)]:
+        if not 0 < getattr(value, name) < math.inf:
+            raise ConfigError(f"{name} in {where} must be more than 0, but is {getattr(value, name)}")

@@ -1,0 +1,208 @@
+"""Submits missing runs as job arrays, each level after the level it depends on, and never the same run twice."""
+
+from __future__ import annotations
+
+import io
+import math
+import secrets
+import shlex
+import shutil
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from repro.launch.arrays import Array, arrays
+from repro.launch.plan import Task, words
+from repro.launch.queue import Job, Queue, SlurmError, Submission, submissions
+from repro.launch.site import Resources, Site
+from repro.launch.states import State
+from repro.launch.worker import again, work
+from repro.tables.table import ROOT
+from seval.errors import ConfigError
+
+TRANSIENT = (
+    "unable to contact slurm controller",
+    "timed out",
+    "temporarily",
+    "connection refused",
+    "try again",
+    "communication",
+    "zero bytes",
+)
+
+
+@dataclass
+class Launcher:
+    """Submits to the SLURM of a site and cancels there; the ledgers of one OUTPUT_DIR are in `folder`."""
+
+    site: Site
+    folder: Path
+    parallelism: int = 0
+    queue: Queue = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder = self.folder.resolve()
+        if "%" in str(self.folder):
+            raise ConfigError(
+                f"SLURM replaces % in names of logs, so {self.folder} cannot hold them; choose another OUTPUT_DIR"
+            )
+        self.queue = Queue(self.site.tries, self.site.patience)
+
+    def plan(self, tasks: Mapping[str, Task], found: Mapping[str, State], more: Sequence[str] = ()) -> list[Array]:
+        """The arrays that would be submitted; runs that failed in a way named in `more` ask for more than last time."""
+        jobs = {id: state.job.id for id, state in found.items() if state.job and state.job.live}
+        largest = self.queue.largest_array() or 1000
+        largest = min(largest, self.site.array_size or largest)
+        return list(
+            arrays(tasks, lambda task: _resources(self.site, task, found.get(task.run.id), more), jobs, largest)
+        )
+
+    def submit(self, planned: Sequence[Array]) -> Iterator[tuple[Array, str]]:
+        """Submit the arrays one by one, yielding each with its job's number. Raises `SlurmError`."""
+        for command in ("sbatch", "srun"):
+            if shutil.which(command) is None:
+                raise SlurmError(f"there is no {command} on PATH")
+        versions, image = self.site.worker_versions(), self.site.image_digest(self.folder / "image.json")
+        times = _times(max((made.created for made in submissions(self.folder)), default=0.0))
+        submitted: dict[int, str] = {}
+        for array in planned:
+            after = submitted[id(array.after)] if array.after else array.after_job
+            kind = "aftercorr" if array.after and len(array.elements) > 1 else "afterok"
+            job = self._submit(array, f"{kind}:{after}" if after else None, versions, image, times)
+            submitted[id(array)] = job
+            yield array, job
+
+    def _submit(self, array: Array, dependency: str | None, versions: dict, image: str, times: Iterator[float]) -> str:
+        for attempt in range(self.site.tries):
+            made = _submission(self.site, self.folder.parent, array, versions, next(times))
+            ledger = made.write(self.folder)
+            try:
+                return self._sbatch(array, made, ledger, dependency, image)
+            except (FailedJobError, FailedSubmissionError, OSError, subprocess.SubprocessError) as error:
+                said = " ".join(str(getattr(error, "stderr", None) or error).split())
+            # The answer may be lost although the job exists: whatever has this name is ended before another attempt.
+            self.queue.cancel_name(made.name)
+            ledger.unlink(missing_ok=True)
+            if attempt + 1 == self.site.tries or not any(word in said.lower() for word in TRANSIENT):
+                raise SlurmError(f"sbatch failed for {len(array.elements)} elements: {said}")
+            time.sleep(2**attempt)
+        raise AssertionError("tries is positive")
+
+    def _sbatch(self, array: Array, made: Submission, ledger: Path, dependency: str | None, image: str) -> str:
+        executor = submitit.SlurmExecutor(self.folder / "logs", python=self.site.python)
+        parallelism = self.parallelism or self.site.array_parallelism
+        executor.update_parameters(
+            job_name=made.name,
+            array_parallelism=parallelism,
+            setup=_setup(self.site, ledger, array.resources, image),
+            teardown=["code=$?", *(ROOT / "slurm" / "requeue.sh").read_text().splitlines()],
+            **_options(self.site, array.resources, dependency),
+        )
+        count = len(array.elements)
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where submitit repeats the error
+            warnings.simplefilter("ignore")  # of a job that it cannot follow
+            jobs = executor.map_array(work, [str(ledger)] * count, range(count))
+        return jobs[0].job_id.partition("_")[0]
+
+    def cancel(self, found: Mapping[str, State]) -> tuple[list[Job], list[str]]:
+        """End what these runs have in the queue: (jobs ended, labels of other runs that end with them)."""
+        jobs = {state.job.id: state.job for state in found.values() if state.job and state.job.live}
+        others = [
+            job.submission.labels[id]
+            for job in jobs.values()
+            for id in job.submission.elements[int(job.id.partition("_")[2] or 0)]
+            if id not in found
+        ]
+        self.queue.cancel(jobs)
+        return list(jobs.values()), others
+
+
+def _times(last: float) -> Iterator[float]:
+    """When submissions are made: now, but always after the last one, by the clock of whatever host that was."""
+    while True:
+        last = max(time.time(), math.nextafter(last, math.inf))
+        yield last
+
+
+def _resources(site: Site, task: Task, state: State | None, more: Sequence[str]) -> Resources:
+    needed = site.of(task.run.cfg.DATASET.NAME)
+    last = state.job.submission if state and state.job else None
+    if last and state.kind == "oom" and "oom" in more:
+        return replace(needed, memory_gb=2 * last.memory_gb / needed.runs_per_gpu)
+    if last and state.kind == "timeout" and "timeout" in more:
+        return replace(needed, minutes=2 * last.minutes)
+    return needed
+
+
+def _submission(site: Site, output: Path, array: Array, versions: dict, created: float) -> Submission:
+    runtime = {
+        "OUTPUT_DIR": str(output),
+        "GPU_ID": 0 if site.gres else -1,
+        "RUNTIME.PROGRESS": False,
+        "RUNTIME.THREADS": array.resources.cpus,
+        "RUNTIME.WORKERS": array.resources.cpus,
+    }
+    return Submission(
+        name=f"seval-{secrets.token_hex(6)}",
+        elements=[[task.run.id for task in element] for element in array.elements],
+        settings={task.run.id: words(task.run, **runtime) for task in array.tasks},
+        labels={task.run.id: str(task.use) for task in array.tasks},
+        needs={task.run.id: task.needs for task in array.tasks if task.needs},
+        created=created,
+        minutes=array.resources.minutes,
+        memory_gb=array.resources.runs_per_gpu * array.resources.memory_gb,
+        versions=versions,
+        scratch=site.scratch,
+    )
+
+
+def _options(site: Site, needed: Resources, dependency: str | None) -> dict[str, object]:
+    """What sbatch is asked for, in submitit's names."""
+    asked = {
+        "partition": site.partition,
+        "account": site.account,
+        "qos": site.qos,
+        "gres": site.gres,
+        "constraint": site.constraint,
+        "dependency": dependency,
+    }
+    own = {key.replace("_", "-"): value for key, value in site.sbatch.items() if value not in (None, False)}
+    return {
+        "wckey": None,
+        "time": needed.minutes,
+        "mem": f"{needed.runs_per_gpu * needed.memory_gb * 1024:.0f}M",
+        "cpus_per_task": needed.cpus,
+        "ntasks_per_node": needed.runs_per_gpu,
+        "signal_delay_s": site.signal_seconds,
+        "stderr_to_stdout": True,
+        "srun_args": ["--open-mode=append", "--kill-on-bad-exit=0", "--wait=0", f"--cpus-per-task={needed.cpus}"],
+        "additional_parameters": {
+            "kill-on-invalid-dep": "yes",
+            "requeue" if site.requeue else "no-requeue": True,
+            **own,
+        },
+        **{key: value for key, value in asked.items() if value is not None and value != ""},
+    }
+
+
+def _setup(site: Site, ledger: Path, needed: Resources, image: str) -> list[str]:
+    """Bash before the worker. A signal to the batch script itself is left to the worker."""
+    lines = [
+        "trap : TERM",
+        f"export SEVAL_AGAIN={shlex.quote(str(again(ledger, '')))}${{SLURM_ARRAY_TASK_ID:-0}}",
+        f"export SEVAL_PACKED={int(needed.runs_per_gpu > 1)}",
+        f"export SEVAL_REQUEUE={int(site.requeue)}",
+        'rm -f "$SEVAL_AGAIN"',
+        "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}",
+    ]
+    if image:  # the second name passes apptainer's --cleanenv and --containall
+        names = ("SEVAL_IMAGE", "APPTAINERENV_SEVAL_IMAGE", "SINGULARITYENV_SEVAL_IMAGE")
+        lines.append(f"export {' '.join(f'{name}={shlex.quote(image)}' for name in names)}")
+    return lines + site.setup()

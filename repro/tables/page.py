@@ -1,0 +1,231 @@
+"""A table as Markdown, LaTeX and CSV: its numbers beside the reported ones, and what one has to know to read them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+from tabulate import LATEX_ESCAPE_RULES, tabulate
+
+from repro.tables.reading import CASES, CHOICES, METRICS, NETWORKS, PROTOCOLS, SPLITS, mean_std
+from repro.tables.selection import Selection
+from repro.tables.settings import compared
+from repro.tables.table import Cell, Table
+
+SIGNS = {
+    "±": r"$\pm$",
+    "—": "---",
+    "−": "$-$",
+    "γ": r"$\gamma$",
+    "η": r"$\eta$",
+    "π": r"$\pi$",
+    "τ": r"$\tau$",
+    "≠": r"$\neq$",
+}
+HEADING = "Assumed where the paper leaves a choice:"
+_CSV = ("row", "column", "mean", "std", "n", "seeds_wanted", "seeds", "values", "ids", *CHOICES,
+        "reported_mean", "reported_std", "assumed")  # fmt: skip
+
+
+class Footnotes:
+    """Every assumption once, numbered in the order of reading: table, columns, then each row and its cells."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        places = [(None, None), *((None, column) for column in table.columns)]
+        places += [(row, column) for row in table.rows for column in (None, *table.columns)]
+        reasons = dict.fromkeys(reason for place in places for reason in table.assumed(*place))
+        self.numbers = {reason: number for number, reason in enumerate(reasons, 1)}
+
+    def marked(self, text: str, row: str | None = None, column: str | None = None) -> str:
+        """The text followed by the marks of that row, column, cell or table, as Markdown footnotes."""
+        return text + "".join(f"[^{self.numbers[reason]}]" for reason in self.table.assumed(row, column))
+
+    def markdown(self) -> str:
+        """All assumptions, a line each."""
+        lines = [f"[^{number}]: {reason}" for reason, number in self.numbers.items()]
+        return "\n".join([HEADING, "", *lines]) if lines else ""
+
+    def reasons(self, row: str, column: str) -> str:
+        """All that concern a cell, in one text."""
+        places = ((None, None), (None, column), (row, None), (row, column))
+        return " ".join(dict.fromkeys(reason for place in places for reason in self.table.assumed(*place)))
+
+    def latex(self) -> str:
+        """All assumptions as a paragraph below the tabular."""
+        lines = [f"$^{{{number}}}$~{escaped(reason)}" for reason, number in self.numbers.items()]
+        above = ["", rf"\par\smallskip{{\footnotesize {HEADING}"]
+        return "\n".join([*above, *lines, "\\par}\n"]) if lines else ""
+
+
+def escaped(text: str) -> str:
+    """Plain text for LaTeX."""
+    return "".join(LATEX_ESCAPE_RULES.get(sign, sign) for sign in text)
+
+
+def superscripts(latex: str) -> str:
+    """Footnote marks of a tabular, which tabulate has escaped, as superscripts: [^1][^2] becomes 1,2."""
+
+    def together(marks: re.Match) -> str:
+        return f"$^{{{','.join(re.findall(r'[0-9]+', marks[0]))}}}$"
+
+    return re.sub(r"(?:\[\\\^\{\}[0-9]+\])+", together, latex)
+
+
+def number(values: Sequence[float], wanted: int) -> str:
+    """`82.80 ± 0.56`, followed by `[2/3]` where seeds are missing; `—` for none."""
+    if not values:
+        return "—"
+    mean, std = mean_std(values)
+    return (
+        f"{mean:.2f}"
+        + (f" ± {std:.2f}" if len(values) > 1 else "")
+        + (f" [{len(values)}/{wanted}]" if len(values) < wanted else "")
+    )
+
+
+def grid(table: Table, cells: Sequence[Cell]) -> list[list[str]]:
+    """The header, then the rows, as text; a column with reported numbers is followed by them and by the difference.
+
+    Where the table is of settings, by the reported ones only. Names and numbers carry the marks of what they assume.
+    """
+    notes, with_reported = Footnotes(table), {cell.column for cell in cells if cell.reported}
+    results = table.kind == "results"
+    beside = ["reported", "ours − reported"] if results else ["reported"]
+    header, rows = [notes.marked("Method" if results else "Setting")], {}
+    for column in table.columns:
+        header += [notes.marked(column, column=column), *(beside if column in with_reported else [])]
+    for cell in cells:
+        first, *others = result(cell) if results else compared(table, cell)
+        row = rows.setdefault(cell.row, [notes.marked(cell.row, cell.row)])
+        row += [notes.marked(first, cell.row, cell.column), *(others if cell.column in with_reported else [])]
+    return [header, *rows.values()]
+
+
+def result(cell: Cell) -> list[str]:
+    """The mean of its runs, the reported mean and the difference."""
+    values = list(cell.values().values())
+    mean, std = cell.reported or (None, None)
+    return [
+        number(values, len(cell.runs)) if cell.runs else "",
+        "" if mean is None else f"{mean} ± {std:.2f}" if std is not None else f"{mean}",
+        f"{mean_std(values)[0] - mean:+.2f}".replace("-", "−") if values and mean is not None else "",
+    ]
+
+
+def markdown(table: Table, cells: Sequence[Cell]) -> str:
+    """The whole page: title, note, table, and what one has to know to read it."""
+    header, *rows = ([text.replace("|", "\\|") for text in line] for line in grid(table, cells))
+    body = tabulate(rows, header, "pipe", disable_numparse=True, colalign=_align(header))
+    below = footer(table, cells) if table.kind == "results" else [_writes(table)]
+    return "\n\n".join(filter(None, [f"# {table.title}", table.note, body, *below, Footnotes(table).markdown()])) + "\n"
+
+
+def _align(header: Sequence[str]) -> tuple[str, ...]:
+    return ("left", *["right"] * (len(header) - 1))
+
+
+def footer(table: Table, cells: Sequence[Cell]) -> list[str]:
+    """What was read, over how many seeds, where a row or column reads otherwise, from which code and at what cost."""
+    base = table.common | table.forced
+    unit = "" if base["metric"] in CASES else " in percent"
+    return [
+        f"{METRICS[base['metric']]} on {SPLITS[base['split']]}{unit}, by {NETWORKS[base['network']]}; "
+        f"of each run {PROTOCOLS[base['protocol']]} (`{base['protocol']}`). "
+        f"Mean ± population standard deviation over {_seeds(cells)}; [n/m]: n of m seeds so far; —: none yet.",
+        _other_readings(table, base),
+        _origin(table, cells),
+        f"`python repro/submit.py --table {table.name}` does the runs, {_writes(table)}",
+    ]
+
+
+def _other_readings(table: Table, base: dict) -> str:
+    """A line for each row, column or cell that reads another number than the table as a whole."""
+    levels = [(f"Row {name}", level) for name, level in table.rows.items()]
+    levels += [(f"Column {name}", level) for name, level in table.columns.items()]
+    levels += [
+        (f"Row {name}, column {column}", single or {})
+        for name, level in table.rows.items()
+        for column, single in (level.get("cells") or {}).items()
+    ]
+    lines = []
+    for name, level in levels:
+        keys = [key for key in CHOICES if level.get(key, base[key]) != base[key] and key not in table.forced]
+        if keys:
+            lines.append(f"- {name} reads " + ", ".join(f"{key} `{level[key]}`" for key in keys) + ".")
+    return "\n".join(lines)
+
+
+def _origin(table: Table, cells: Sequence[Cell]) -> str:
+    runs = [use.run for use in Selection({table.name: list(cells)}).runs().values()]
+    records = [record for run in runs if (record := run.record()) is not None]
+    devices = sorted({record.get("provenance", {}).get("device", "unknown device") for record in records})
+    return (
+        f"{len(records)} runs with their prerequisites, {_duration(records)} of computing on "
+        f"{', '.join(devices) or 'no device yet'}; code: {_code(records)}."
+    )
+
+
+def _writes(table: Table) -> str:
+    return f"`python repro/aggregate.py --table {table.name}` writes this."
+
+
+def _seeds(cells: Iterable[Cell]) -> str:
+    counts = sorted({len(cell.runs) for cell in cells if cell.runs})
+    return " or ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
+
+
+def _duration(records: Iterable[dict]) -> str:
+    minutes = round(sum(record.get("seconds", 0.0) for record in records) / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _code(records: Iterable[dict]) -> str:
+    """Commit and version of every record, so that a table of mixed code says so."""
+    found = set()
+    for record in records:
+        origin = record.get("provenance", {})
+        commit = origin["commit"][:10] if origin.get("commit") else "unknown commit"
+        commit += " with changes" if origin.get("dirty") else ""
+        version = origin.get("packages", {}).get("seval")
+        found.add(f"{commit} (seval {version})" if version else commit)
+    return ", ".join(sorted(found)) or "no record yet"
+
+
+def latex(table: Table, cells: Sequence[Cell]) -> str:
+    """A booktabs tabular, and what it assumes below it."""
+    header, *rows = grid(table, cells)
+    text = superscripts(tabulate(rows, header, "latex_booktabs", disable_numparse=True, colalign=_align(header)))
+    text = f"% {' '.join(table.title.split())}\n{text}\n{Footnotes(table).latex()}"
+    for sign, command in SIGNS.items():
+        text = text.replace(sign, command)
+    return text
+
+
+def comma_separated(table: Table, cells: Iterable[Cell]) -> str:
+    """A line for each cell, in percent; values and ids are in the order of the seeds that have a record."""
+    text, notes = io.StringIO(), Footnotes(table)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_CSV)
+    for cell in cells:
+        values = cell.values()
+        mean, std = (f"{number:.4f}" for number in mean_std(values.values())) if values else ("", "")
+        writer.writerow(
+            [
+                cell.row,
+                cell.column,
+                mean if table.kind == "results" else compared(table, cell)[0],
+                std,
+                len(values),
+                len(cell.runs),
+                " ".join(map(str, values)),
+                " ".join(f"{value:.4f}" for value in values.values()),
+                " ".join(cell.runs[seed].id for seed in values),
+                *(cell.reading or [""] * len(CHOICES)),
+                *("" if number is None else number for number in cell.reported or (None, None)),
+                notes.reasons(cell.row, cell.column),
+            ]
+        )
+    return text.getvalue()
