@@ -15,7 +15,7 @@ LEVELS, SIGNS = range(1, 10), (1, -1)
 
 def tensor(images: np.ndarray) -> Tensor:
     """Images (N, H, W, 3), or a single one, as (N, 3, H, W)."""
-    return torch.from_numpy(images.reshape(-1, *images.shape[-3:]).copy()).permute(0, 3, 1, 2).contiguous()
+    return torch.tensor(images.reshape(-1, *images.shape[-3:])).permute(0, 3, 1, 2).contiguous()
 
 
 def array(images: Tensor) -> np.ndarray:
@@ -62,12 +62,12 @@ def rand_augmented(v, images: Tensor) -> Tensor:
     """The drawn ops in turn, then the cutout, on image i for draw i."""
     ops = np.array([op_index(name) for name in v["op_names"]])[v["chain_op"]]
     drawn = Draw(
-        torch.from_numpy(ops),
-        torch.from_numpy(v["chain_applied"].copy()),
-        torch.from_numpy(v["chain_level"].astype(np.int64)),
-        torch.from_numpy(v["chain_sign"].astype(np.int64)),
+        torch.tensor(ops),
+        torch.tensor(v["chain_applied"]),
+        torch.tensor(v["chain_level"].astype(np.int64)),
+        torch.tensor(v["chain_sign"].astype(np.int64)),
     )
-    return cutout(apply(images, drawn), torch.from_numpy(v["chain_center"] * images.shape[2]), 16)
+    return cutout(apply(images, drawn), torch.tensor(v["chain_center"] * images.shape[2]), 16)
 
 
 @uses("augment", "op_names", "images32", "image96", "chain_*")
@@ -83,7 +83,7 @@ def test_chains_of_ops_and_a_cutout(v):
 
 def crops(image: Tensor, offsets: np.ndarray, flip: bool, crop: int = 0) -> Tensor:
     number = len(offsets)
-    offset = torch.from_numpy(offsets.astype(np.int64))
+    offset = torch.tensor(offsets.astype(np.int64))
     return flip_crop(image.expand(number, -1, -1, -1), torch.full((number,), flip), offset, 4, crop)
 
 

@@ -187,7 +187,7 @@ def test_six_steps_of_fixmatch(v):
 
     names = ["linear/labeled", "linear/unlabeled"]
     trained = train(net, pieces, batches_of_fixmatch(), names, Solver(rates.__getitem__, 0.6), after)
-    # Rounding grows: from the fourth step on, another processor or order of summation changes the fourth digit of a loss.
+    # Rounding grows: from the fourth step on, another processor or order of summation changes a loss by 1e-4 or so.
     np.testing.assert_allclose(trained.losses[:3], v["fixmatch/losses"][:3], rtol=1e-5)
     np.testing.assert_allclose(trained.losses, v["fixmatch/losses"], rtol=1e-3)
     np.testing.assert_array_equal(stacked(trained.seen["linear"], "kept"), v["fixmatch/weights"])
