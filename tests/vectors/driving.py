@@ -34,6 +34,7 @@ class Solver(NamedTuple):
     ema_decay: float
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    ema_step: Callable[[int], int] = int  # the number by which the average knows a step
 
 
 class Trained(NamedTuple):
@@ -79,7 +80,7 @@ def train(
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
-        ema.update(step)
+        ema.update(solver.ema_step(step))
         after(step, ema.network)
     return Trained(np.array(rows), pieces.seen, ema.network)
 

@@ -120,7 +120,7 @@ def replaying(num_classes: int, arrays: dict[str, np.ndarray]) -> Facts:
 
 @uses("seval", "step/*")
 def test_a_step_under_given_offsets_and_thresholds(v):
-    given = {"pi_smoothed": v["step/pi"][None], "tau_smoothed": v["step/tau"][None]}
+    given = {f"{name}_smoothed": v[f"step/{name}"][None].copy() for name in ("pi", "tau")}
     facts, rules = replaying(10, given), "seval_refine | seval_threshold | one_hot"
     pieces = assemble("fixmatch", {"linear": ("cross_entropy", rules)}, facts)
     pieces.heads[0].policy.refresh(None, lambda: None, 1.0)
