@@ -14,9 +14,10 @@ from seval.calls import parse_call
 from seval.data.loader import Batch
 from seval.losses import build_labeled_loss
 from seval.models.ema import Ema
-from seval.policy.base import Facts, Policy, PseudoLabels
+from seval.policy.base import Facts, HeldOut, Policy, PseudoLabels, Step
 
-__all__ = ["Batch", "Facts", "Pieces", "Policy", "PseudoLabels", "Solver", "Trained", "assemble", "train"]
+__all__ = ["Batch", "Facts", "HeldOut", "Pieces", "Policy", "PseudoLabels", "Solver", "Trained"]
+__all__ += ["assemble", "stacked", "step_of", "train"]
 
 
 class Pieces(NamedTuple):
@@ -89,3 +90,9 @@ def stacked(seen: list[PseudoLabels], part: str) -> np.ndarray:
     """(steps, N) of the pseudo-labels: whether each has weight, or its class."""
     found: list[Tensor] = [pseudo.weight > 0 if part == "kept" else pseudo.probs.argmax(1) for pseudo in seen]
     return torch.stack(found).numpy()
+
+
+def step_of(index: Tensor, progress: float = 0.5) -> Step:
+    """A step of which rules that need no features may know everything."""
+    nothing = torch.empty(0)
+    return Step(index, nothing, lambda: nothing, nothing, progress)

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from seval.policy.base import HeldOut
 from seval.policy.seval import fit_offsets, fit_thresholds, neighbors, published
 from tests.settings import ROOT
-from tests.vectors.driving import Batch, Facts, Policy, assemble, stacked
+from tests.vectors.driving import Batch, Facts, HeldOut, Policy, assemble, stacked
 from tests.vectors.loading import digest, uses
 
 CASES = ["c10_estim", "c10_onerun", "c20_grouped"]
