@@ -96,8 +96,6 @@ def test_darp_by_steps(v):
             assert apart[known].max() < 1e-4
         if t in (6, 7, 9, 10):
             assert apart[~known].max() > 0.5
-        elif t != 4:
-            assert known.all() or t < 4
 
 
 @pytest.mark.parametrize("case", [0, 1, 2])
@@ -107,16 +105,19 @@ def test_darp_estimates_the_class_counts(v, case):
         v[f"darp_estimate/{case}_{key}"]
         for key in ("held_out_logits", "unlabeled_logits", "counts", "condition", "accepted")
     )
-    labels = torch.arange(10).repeat_interleave(10)
-    probs = torch.tensor(held_out).double().softmax(1)
+    labels, num_unlabeled = torch.arange(10).repeat_interleave(10), len(unlabeled)
+    probs, total = torch.tensor(held_out).double().softmax(1), torch.tensor(unlabeled).softmax(1)
+    confusion = torch.stack([probs[labels == c].mean(0) for c in range(10)], 1)  # column: true class
+    np.testing.assert_allclose(torch.linalg.cond(confusion), condition, rtol=1e-4)
+    # in float32 the published code loses as many digits as the condition has
+    np.testing.assert_allclose(torch.linalg.solve(confusion, total.double().sum(0)), counts, atol=1e-3 * condition)
+    assert accepted == (condition < 100 and counts.min() >= 0) and abs(counts.sum() - num_unlabeled) < 1
     for limit, below in ((100.0, True), (condition * 1.001, True), (condition * 0.999, False)):
         policy = rule(f"darp_estimate({limit})", np.ones(10), num_held_out=100)
-        log = policy.refresh(HeldOut(probs, labels), lambda: torch.tensor(unlabeled).softmax(1), 1.0)
+        log = policy.refresh(HeldOut(probs, labels), lambda: total, 1.0)
         assert log == {"darp_accepted": float(accepted and below)}
         if accepted and below:
             close(policy.artifact()["unlabeled_counts"], counts, 1e-3)
-    if not accepted:
-        assert condition > 100 and counts.min() < 0
 
 
 def usb_batches():

@@ -15,6 +15,21 @@ from tests.vectors import toy
 from tests.vectors.driving import Pieces, Trained, assemble, stacked, train
 from tests.vectors.loading import uses
 
+#: Losses of this code by their published names; a sum where written a+b.
+LOSSES = {
+    "loss_cls": "linear/labeled",
+    "loss_cons": "linear/unlabeled",
+    "ent_loss": "linear/penalty0",
+    "loss_assign": "linear/penalty0",
+    "loss_kl": "linear/pre_mixup",
+    "loss_rotation": "rotation",
+    "uc_loss": "linear/information",
+    "loss_abc": "balanced/labeled+balanced/unlabeled",
+    "Lx": "linear/labeled",
+    "Lu": "linear/unlabeled",
+    "Lx_b": "balanced/labeled",
+    "Lu_b": "balanced/unlabeled",
+}
 SHARED = ("batches/*", "net/*", "class_counts", "threshold")
 
 
@@ -26,7 +41,7 @@ class Case(NamedTuple):
     loss: str = "cross_entropy"
     views: Sequence[int] = (0, 1)
     unlabeled_weight: float = 1.0
-    penalty: bool = False  # whether a rule of the policy adds the third loss
+    statistics: bool = False  # whether what its rule keeps is compared too
 
 
 THRESHOLD = "threshold({threshold}) | one_hot"
@@ -40,11 +55,11 @@ CASES = {
     "fixmatch_la_loss": Case("fixmatch", THRESHOLD, "logit_adjusted(1.0)"),
     "fixmatch_align": Case("fixmatch", f"align(1.0) | {THRESHOLD}"),
     "fixmatch_la": Case("fixmatch", f"logit_adjust(1.0) | {THRESHOLD}"),
-    "freematch": Case("fixmatch", "freematch | one_hot", penalty=True),
-    "freematch_m05": Case("fixmatch", "freematch(momentum=0.5) | one_hot", penalty=True),
-    "daso": Case("fixmatch", f"daso(1.5, start=0.25, queue=7, window=3) | {THRESHOLD}", penalty=True),
+    "freematch": Case("fixmatch", "freematch | one_hot", statistics=True),
+    "freematch_m05": Case("fixmatch", "freematch(momentum=0.5) | one_hot", statistics=True),
+    "daso": Case("fixmatch", f"daso(1.5, start=0.25, queue=7, window=3) | {THRESHOLD}", statistics=True),
 }
-PLAIN = [name for name, case in CASES.items() if case.views and not case.penalty]
+PLAIN = [name for name, case in CASES.items() if case.views and not case.statistics]
 
 
 def assembled(v, case: Case) -> Pieces:
@@ -52,15 +67,14 @@ def assembled(v, case: Case) -> Pieces:
     return assemble(case.algorithm, {"linear": (case.loss, policy)}, toy.facts(v), case.unlabeled_weight)
 
 
-def trained(v, method: str, pieces: Pieces, views: Sequence[int], names: list[str], **given) -> Trained:
+def trained(v, method: str, pieces: Pieces, views: Sequence[int], **given) -> Trained:
     """Train and compare the losses and what the parameters and their averages are at the end."""
     net, rows = toy.Toy(v), given.pop("rows", 32)
     progress = given.pop("progress", [step / toy.STEPS for step in range(toy.STEPS)])
     batches = zip(toy.batches(v, views, rows), progress, strict=True)
     solver = toy.solver(**{key: given.pop(key) for key in ("ema_decay", "ema_step") if key in given})
-    done = train(net, pieces, batches, names, solver, **given)
+    done = train(net, pieces, batches, loss_names(v, method), solver, **given)
     tolerance = 2e-5 if method == "class_balanced" else 1e-5
-    assert len(v[f"{method}/loss_names"]) == len(names)
     np.testing.assert_allclose(done.losses, v[f"{method}/losses"], rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(toy.means(net), v[f"{method}/parameter_means"], rtol=0, atol=1e-5)
     if f"{method}/average_means" in v:
@@ -74,9 +88,8 @@ def compare_pseudo_labels(v, method: str, done: Trained, first: int = 0) -> None
     np.testing.assert_array_equal(stacked(done.seen["linear"], "label")[first:], v[f"{method}/label"])
 
 
-def loss_names(case: Case) -> list[str]:
-    parts = ["labeled", *(["unlabeled"] if case.views else []), *(["penalty0"] if case.penalty else [])]
-    return [f"linear/{part}" for part in parts]
+def loss_names(v, method: str) -> list[str]:
+    return [LOSSES[name] for name in v[f"{method}/loss_names"].tolist()]
 
 
 @pytest.mark.parametrize("method", ["supervised", "supervised_la", "class_balanced"])
@@ -84,14 +97,14 @@ def loss_names(case: Case) -> list[str]:
     "methods", "batches/images", "batches/labels", "batches/index", "net/*", "class_counts", "threshold", "{method}/*"
 )
 def test_supervised_methods(v, method):
-    trained(v, method, assembled(v, CASES[method]), (), ["linear/labeled"])
+    trained(v, method, assembled(v, CASES[method]), ())
 
 
 @pytest.mark.parametrize("method", PLAIN)
 @uses("methods", *SHARED, "{method}/*")
 def test_methods_without_statistics_of_their_own(v, method):
     case = CASES[method]
-    done = trained(v, method, assembled(v, case), case.views, loss_names(case))
+    done = trained(v, method, assembled(v, case), case.views)
     if method != "mean_teacher":  # which weighs all pseudo-labels alike
         compare_pseudo_labels(v, method, done)
 
@@ -107,7 +120,7 @@ def test_freematch(v, method):
         for key, values in kept.items():
             values.append(getattr(pieces.heads[0].policy[0], key).numpy().copy())
 
-    compare_pseudo_labels(v, method, trained(v, method, pieces, case.views, loss_names(case), after=after))
+    compare_pseudo_labels(v, method, trained(v, method, pieces, case.views, after=after))
     for key, values in kept.items() if method == "freematch" else ():
         np.testing.assert_allclose(values, v[f"{method}/{key}"], rtol=0, atol=1e-5)
 
@@ -121,7 +134,7 @@ def test_daso(v):
     def after(step: int, average: nn.Module) -> None:
         found.append(rule.distribution.numpy().copy())
 
-    compare_pseudo_labels(v, "daso", trained(v, "daso", pieces, case.views, loss_names(case), after=after))
+    compare_pseudo_labels(v, "daso", trained(v, "daso", pieces, case.views, after=after))
     np.testing.assert_allclose(rule.queue.prototypes(), v["daso/prototypes_last"], rtol=0, atol=1e-5)
     # The published code has none before the first window of three steps is full, where this code has the uniform one
     # and neither uses it; and it makes none after the last step of a run.
@@ -136,8 +149,7 @@ def test_usadtm(v):
     policy = f"template_threshold(0.5, start={2 / 12}, queue=9) | template_label"
     pieces = assemble("usadtm", {"linear": ("cross_entropy", policy)}, toy.facts(v))
     assert v["threshold"] == 0.8  # not used: the templates have a threshold of their own
-    names = ["linear/labeled", "linear/unlabeled", "linear/information"]
-    compare_pseudo_labels(v, "usadtm", trained(v, "usadtm", pieces, (3, 0, 1), names, ema_decay=0.0), first=2)
+    compare_pseudo_labels(v, "usadtm", trained(v, "usadtm", pieces, (3, 0, 1), ema_decay=0.0), first=2)
 
 
 @uses("methods", *SHARED, "abc/*")
@@ -149,13 +161,12 @@ def test_abc(v, monkeypatch):
         "balanced": ("bernoulli_balanced", f"{policy} | bernoulli_balance"),
     }
     pieces = assemble("fixmatch", heads, toy.facts(v))
-    names = ["balanced/labeled+balanced/unlabeled", "linear/labeled", "linear/unlabeled"]
     progress = v["abc/progress"].tolist()
 
     def ema_step(step: int) -> int:
         return round(progress[step] * 500) * 500  # a run of 500 epochs of 500 steps
 
-    compare_pseudo_labels(v, "abc", trained(v, "abc", pieces, (0, 1), names, progress=progress, ema_step=ema_step))
+    compare_pseudo_labels(v, "abc", trained(v, "abc", pieces, (0, 1), progress=progress, ema_step=ema_step))
 
 
 def give_mixes(v, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +181,7 @@ def test_mixmatch(v, monkeypatch):
     give_mixes(v, "mixmatch", monkeypatch)
     assert v["threshold"] == 0.8  # not used
     pieces = assemble("mixmatch(ramp=0.5)", {"linear": ("cross_entropy", "sharpen(0.5)")}, toy.facts(v), 100.0)
-    trained(v, "mixmatch", pieces, (0, 3), ["linear/labeled", "linear/unlabeled"], rows=16)
+    trained(v, "mixmatch", pieces, (0, 3), rows=16)
 
 
 @uses("methods", *SHARED, "remixmatch/*")
@@ -180,8 +191,7 @@ def test_remixmatch(v, monkeypatch):
     monkeypatch.setattr(torch, "randint", lambda *_: next(turns))
     assert v["threshold"] == 0.8  # not used
     pieces = assemble("remixmatch(ramp=0.5)", {"linear": ("cross_entropy", "align | sharpen(0.5)")}, toy.facts(v), 1.5)
-    names = ["linear/labeled", "linear/unlabeled", "linear/pre_mixup", "rotation"]
-    trained(v, "remixmatch", pieces, (0, 1, 2), names, rows=16)
+    trained(v, "remixmatch", pieces, (0, 1, 2), rows=16)
 
 
 def acr_run(v, method: str) -> dict[str, np.ndarray]:
@@ -198,11 +208,9 @@ def acr_run(v, method: str) -> dict[str, np.ndarray]:
         if step % 3 == 2:
             algorithm.refresh()
 
-    names = [f"{head}/{part}" for head in heads for part in ("labeled", "unlabeled")]
-    assert len(v[f"{method}/loss_names"]) == len(names)
     net = toy.Toy(v)
     batches = ((batch, step / toy.STEPS) for step, batch in enumerate(toy.batches(v, (0, 1, 2))))
-    done = train(net, pieces, batches, names, toy.solver(), after)
+    done = train(net, pieces, batches, loss_names(v, method), toy.solver(), after)
     kept["parameter_means"] = toy.means(net)
     return {"losses": done.losses} | {key: np.array(values) for key, values in kept.items()}
 
@@ -226,4 +234,4 @@ def test_acr_as_published_counts_a_class_once_a_step(v):
     assert ours["tau_of_window"][0] == v["acr_counts_once/tau_of_window"][0]
     apart = {key: abs(values - v[f"acr_counts_once/{key}"]).max() for key, values in ours.items()}
     differences = {"losses": 0.6187, "tau_of_window": 0.0558, "distribution": 0.0171, "distances": 0.8319}
-    assert apart == pytest.approx(differences | {"parameter_means": 0.0080}, abs=1e-3)
+    assert apart == pytest.approx(differences | {"parameter_means": 0.0080}, abs=1e-4)
