@@ -69,12 +69,12 @@ def test_darp_refines_all_predictions(v, kind):
 
 @uses("methods", "class_counts", "batches/index", "darp/step_probs", "darp/step_result")
 def test_darp_by_steps(v):
-    """Known difference, in the first steps and for images without a prediction.
+    """Known difference, in one step and for images without a prediction.
 
-    Both refine after steps 5, 8 and 11. The published code acts a step earlier, on a table that it has not refined yet:
-    all its rows are uniform there. Its first solution, of step 5, stops early; the later ones start from the one before
-    and agree. Between refinements both look up the last result; for an image that had no prediction when it was made,
-    the result is that of a uniform row, one of many equal rows, and the codes break such ties otherwise.
+    Both refine at steps 5, 8 and 11, and look the last result up between. The published code acts a step earlier, on a
+    result that is still uniform. For an image without a prediction the table has a uniform row; such rows are ties when
+    the likeliest images of a class are kept, and the published sort breaks ties in an order of its own. So these rows
+    differ, and at step 5, where many are left, they move the others a little.
     """
     policy = rule("darp(2, start=0.4, period=3)", v["class_counts"], num_unlabeled=200)
     seen, refined = set(), set()
@@ -96,6 +96,21 @@ def test_darp_by_steps(v):
             assert apart[known].max() < 1e-4
         if t in (6, 7, 9, 10):
             assert apart[~known].max() > 0.5
+
+
+@uses("methods", "class_counts", "batches/index", "darp/step_probs", "darp/step_result")
+def test_darp_differs_at_its_first_refinement_by_ties_alone(v):
+    counts = torch.tensor(v["class_counts"]).double()
+    table = np.full((200, 10), 0.1)
+    for t in range(6):
+        table[v["batches/index"][t]] = v["darp/step_probs"][t]
+    unknown = np.setdiff1d(np.arange(200), v["batches/index"][:6])
+    apart = []
+    for seed in range(8):  # an order of the ties each
+        table[unknown] = 0.1 + 1e-10 * np.random.RandomState(seed).rand(len(unknown), 10)
+        refined = refine(torch.tensor(table), counts * 200 / counts.sum()).numpy()
+        apart.append(abs(refined[v["batches/index"][5]] - v["darp/step_result"][5]).max())
+    assert min(apart) < 1e-4 and max(apart) > 1e-3
 
 
 @pytest.mark.parametrize("case", [0, 1, 2])
