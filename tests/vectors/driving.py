@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from seval.calls import parse_call
 from torch import Tensor, nn
 
-from seval.algorithms import ALGORITHMS, Head
+from seval.algorithms import ALGORITHMS
+from seval.algorithms.base import Head
 from seval.data.loader import Batch
-from seval.losses import build_labeled_loss
+from seval.losses import LABELED_LOSSES
 from seval.models.ema import Ema
 from seval.policy.base import Facts, HeldOut, Policy, PseudoLabels, Step
+from seval.policy.language import build_policy
 
 __all__ = ["Batch", "Facts", "HeldOut", "Pieces", "Policy", "PseudoLabels", "Solver", "Trained"]
 __all__ += ["assemble", "stacked", "step_of", "train"]
@@ -53,11 +54,11 @@ def assemble(
     seen: dict[str, list[PseudoLabels]] = {name: [] for name in heads}
     built = []
     for name, (loss, text) in heads.items():
-        policy = Policy.parse(text, facts)
+        policy = build_policy(text, facts)
         policy.register_forward_hook(lambda module, inputs, output, kept=seen[name]: kept.append(output))
-        built.append(Head(name, build_labeled_loss(loss, facts.class_counts), policy))
-    call = parse_call(algorithm, ALGORITHMS, kind="algorithm", skip=2)
-    return Pieces(ALGORITHMS[call.name](facts, unlabeled_weight, **call.arguments, **given), built, seen)
+        built.append(Head(name, LABELED_LOSSES.build(loss, facts.class_counts), policy))
+    recipe = ALGORITHMS.read(algorithm)
+    return Pieces(ALGORITHMS.known[recipe.name](facts, unlabeled_weight, **recipe.arguments, **given), built, seen)
 
 
 def train(

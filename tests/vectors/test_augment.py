@@ -84,7 +84,7 @@ def test_chains_of_ops_and_a_cutout(v):
 def crops(image: Tensor, offsets: np.ndarray, flip: bool, crop: int = 0) -> Tensor:
     number = len(offsets)
     offset = torch.tensor(offsets.astype(np.int64))
-    return flip_crop(image.expand(number, -1, -1, -1), torch.full((number,), flip), offset, 4, crop)
+    return flip_crop(image.expand(number, -1, -1, -1), torch.full((number,), flip), offset, padding=4, crop=crop)
 
 
 @uses("augment", "images32", "weak_offsets", "weak_sha256", "weak_images")

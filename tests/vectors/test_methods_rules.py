@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from seval.config import load
-from seval.losses import build_labeled_loss
+from seval.losses import LABELED_LOSSES
 from seval.policy.darp import refine, remove_noise
+from seval.policy.language import build_policy
 from seval.run import Run
 from tests.settings import ROOT
 from tests.vectors.driving import Facts, HeldOut, Policy, PseudoLabels, step_of
@@ -24,7 +25,7 @@ def close(ours: object, theirs: np.ndarray, tolerance: float = 1e-5) -> None:
 
 def rule(text: str, counts: object, num_unlabeled: int = 1, num_held_out: int = 0) -> Policy:
     counts = torch.tensor(counts).float()
-    return Policy.parse(text, Facts(len(counts), counts, num_unlabeled, num_held_out))
+    return build_policy(text, Facts(len(counts), counts, num_unlabeled, num_held_out))
 
 
 def softmax(logits: np.ndarray) -> Tensor:
@@ -191,7 +192,7 @@ def test_saw_weighs_classes(v):
 
 @uses("methods", "class_counts", "ldam/*")
 def test_ldam(v):
-    loss = build_labeled_loss("ldam", torch.tensor(v["class_counts"]).float())
+    loss = LABELED_LOSSES.build("ldam", torch.tensor(v["class_counts"]).float())
     labels = torch.tensor(v["ldam/labels"]).long()
     for i, progress in enumerate((0.0, 0.9)):
         cosines = torch.tensor(v["ldam/cosines"], requires_grad=True)

@@ -161,7 +161,7 @@ def batches_of_fixmatch():
         labeled, labels, weak = rs.randn(4, 3, 32, 32), rs.randint(0, 10, 4), rs.randn(8, 3, 32, 32)
         strong = weak + 0.3 * rs.randn(8, 3, 32, 32)
         pixels, *views = (torch.from_numpy(x.astype(np.float32)) for x in (labeled, weak, strong))
-        yield Batch(pixels, torch.from_numpy(labels), tuple(views), torch.arange(8)), step / 6
+        yield Batch((pixels,), torch.from_numpy(labels), tuple(views), torch.arange(8)), step / 6
 
 
 def sums(net: nn.Module) -> list[float]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seval.policy.language import build_policy
 from seval.policy.seval import fit_offsets, fit_thresholds, neighbors, published
 from tests.settings import ROOT
 from tests.vectors.driving import Batch, Facts, HeldOut, Policy, assemble, stacked
@@ -42,7 +43,7 @@ def test_a_run_of_evaluations(v, case):
     groups_pi, groups_tau, num_classes = int(groups_pi), int(groups_tau), logits.shape[2]
     facts = Facts(num_classes, torch.tensor(counts).float(), 1, num_held_out=len(labels))
     refine = f"seval_refine(decay={decay_pi}, groups={groups_pi})"
-    policy = Policy.parse(f"{refine} | seval_threshold({target}, decay={decay_tau}, groups={groups_tau})", facts)
+    policy = build_policy(f"{refine} | seval_threshold({target}, decay={decay_tau}, groups={groups_tau})", facts)
     before = np.ones(num_classes)
     for event, z in enumerate(logits):
         held_out = HeldOut(torch.tensor(z).double().softmax(1), torch.tensor(labels.astype(np.int64)))
@@ -125,7 +126,7 @@ def test_a_step_under_given_offsets_and_thresholds(v):
     pieces.heads[0].policy.refresh(None, lambda: None, 1.0)
     labeled, weak, strong = (torch.tensor(v[f"step/{key}_logits"]) for key in ("labeled", "weak", "strong"))
     labels = torch.tensor(v["step/labels"].astype(np.int64))
-    batch = Batch(labeled, labels, (weak, strong), torch.arange(len(weak)))
+    batch = Batch((labeled,), labels, (weak, strong), torch.arange(len(weak)))
     losses = pieces.algorithm.losses(LOGITS, LOGITS, batch, pieces.heads, 0.5)
     close([losses["linear/labeled"].item(), losses["linear/unlabeled"].item()], v["step/losses"], 1e-6)
     kept = stacked(pieces.seen["linear"], "kept")[0]
@@ -141,7 +142,7 @@ def replay(curriculum: str, decays: list[float]) -> tuple[Policy, dict[str, np.n
     """SEVAL's rules on one of the authors' curricula, and its rows."""
     rows = published(ROOT / "tests" / "curricula" / CURRICULA[curriculum])
     text = f"seval_refine(decay={decays[0]}) | seval_threshold(decay={decays[1]})"
-    return Policy.parse(text, replaying(rows["pi_smoothed"].shape[1], rows)), rows
+    return build_policy(text, replaying(rows["pi_smoothed"].shape[1], rows)), rows
 
 
 def in_force(policy: Policy) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,9 +6,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-from seval.data.long_tail import Splits, split
 
-from seval.config import ConfigError, load
+from seval.config import load
+from seval.data.splits import Splits, split
+from seval.errors import ConfigError
 from tests.settings import ROOT
 from tests.vectors.loading import digest, uses
 

@@ -58,7 +58,7 @@ def batches(v: Arrays, views: Sequence[int], rows: int = 32) -> Iterator[Batch]:
         images = torch.tensor(v["batches/images"][step]).float()
         seen = tuple(torch.tensor(v["batches/views"][step, view, :rows]).float() for view in views)
         labels, index = (torch.tensor(v[f"batches/{key}"][step]).long() for key in ("labels", "index"))
-        yield Batch(images, labels, seen, index[:rows])
+        yield Batch((images,), labels, seen, index[:rows])
 
 
 def solver(ema_decay: float = 0.9, ema_step: Callable[[int], int] = int) -> Solver:
