@@ -125,7 +125,7 @@ def as_json(uses: Uses, found: Found) -> str:
                 "state": found[id].kind,
                 "detail": found[id].detail,
                 "progress": found[id].progress,
-                "job": found[id].job.id if found[id].job else None,
+                "job": job.id if (job := found[id].job) else None,
                 "folder": str(use.run.folder),
                 "failure": failure(use.run.folder) if found[id].kind in FAILED else None,
             }

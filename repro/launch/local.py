@@ -97,6 +97,7 @@ class Overview:
         self.ended.add(task.run.id)
         self.steps[task.run.id] = task.steps
         record = task.run.record()
+        assert record and task.use.cell.reading  # a task that succeeded has a record, and its cell a number to read
         accuracy = record["results"]["test"]["ema"]["none"]["top1"][task.use.cell.reading.protocol]
         self._say(
             task,

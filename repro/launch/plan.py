@@ -52,7 +52,7 @@ def levels(tasks: Mapping[str, Task]) -> list[list[Task]]:
     found: list[list[Task]] = []
     for task in tasks.values():
         depth, before = 0, task.needs
-        while before in tasks:  # or it is running already
+        while before is not None and before in tasks:  # or it is running already
             depth, before = depth + 1, tasks[before].needs
         found += [[] for _ in range(depth + 1 - len(found))]
         found[depth].append(task)
@@ -64,7 +64,7 @@ def by_urgency(tasks: Mapping[str, Task]) -> list[Task]:
     ahead = {name: task.steps - task.steps_done for name, task in tasks.items()}
     for level in reversed(levels(tasks)):
         for task in level:
-            if task.needs in tasks:
+            if task.needs is not None and task.needs in tasks:
                 own = tasks[task.needs]
                 ahead[task.needs] = max(ahead[task.needs], own.steps - own.steps_done + ahead[task.run.id])
     return sorted(tasks.values(), key=lambda task: -ahead[task.run.id])
@@ -80,13 +80,13 @@ def choose(
     chosen: dict[str, Task] = {}
     left = []
     for task in (task for level in levels(tasks) for task in level):
-        state, before = found[task.run.id], found.get(task.needs)
+        state, before = found[task.run.id], found.get(task.needs or "")
         live = before is not None and before.kind in LIVE
         if state.kind in LIVE:
             continue
         if state.kind in HELD and state.kind not in retry:
             why = f"{state}; `--retry {state.kind}` submits it again, `python repro/status.py --failed` shows the error"
-        elif live and not (before.job and before.job.live):
+        elif live and not (before and before.job and before.job.live):
             why = f"it depends on {task.needs}, which runs outside SLURM now; submit it later"
         elif before is not None and task.needs not in chosen and not live:
             why = f"it depends on {task.needs}, which is not submitted"

@@ -191,7 +191,7 @@ def _checked(content: dict, kind: type, where: str) -> dict:
     return given
 
 
-def _positive(value: object, where: str, names: tuple[str, ...] = ()) -> None:
+def _positive(value: Site | Resources, where: str, names: tuple[str, ...] = ()) -> None:
     for name in names or [each.name for each in fields(value)]:
         if not 0 < getattr(value, name) < math.inf:
             raise ConfigError(f"{name} in {where} must be more than 0, but is {getattr(value, name)}")

@@ -133,10 +133,12 @@ def _times(last: float) -> Iterator[float]:
 
 def _resources(site: Site, task: Task, state: State | None, more: Sequence[str]) -> Resources:
     needed = site.of(task.run.cfg.DATASET.NAME)
-    last = state.job.submission if state and state.job else None
-    if last and state.kind == "oom" and "oom" in more:
+    if state is None or state.job is None:
+        return needed
+    last = state.job.submission
+    if state.kind == "oom" and "oom" in more:
         return replace(needed, memory_gb=2 * last.memory_gb / needed.runs_per_gpu)
-    if last and state.kind == "timeout" and "timeout" in more:
+    if state.kind == "timeout" and "timeout" in more:
         return replace(needed, minutes=2 * last.minutes)
     return needed
 

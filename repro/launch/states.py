@@ -63,10 +63,10 @@ class State:
 
 def states(runs: Iterable[Run], folder: Path, queue: Queue | None) -> dict[str, State]:
     """By id, the state of each run. Raises `SlurmError` where SLURM is asked and does not answer."""
-    runs = {run.id: run for run in runs}
-    undone = {id: run for id, run in runs.items() if not run.done()}
+    by_id = {run.id: run for run in runs}
+    undone = {id: run for id, run in by_id.items() if not run.done()}
     jobs = latest(folder, queue, undone) if queue else {}
-    return {id: _state(run, jobs.get(id)) if id in undone else State("done", progress=1.0) for id, run in runs.items()}
+    return {id: _state(run, jobs.get(id)) if id in undone else State("done", progress=1.0) for id, run in by_id.items()}
 
 
 def _state(run: Run, job: Job | None) -> State:

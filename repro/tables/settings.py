@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
@@ -13,11 +14,12 @@ from seval.policy.base import Facts
 from seval.policy.language import build_policy
 from seval.policy.seval import SevalRefine, SevalThreshold
 
+R = TypeVar("R", SevalRefine, SevalThreshold)
 #: Numbers of classes; a configuration leaves them to the prepared file.
 CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "semi_aves": 200, "small_imagenet127": 127}
 
 
-def seval_rule(cfg: Node, kind: type) -> SevalRefine | SevalThreshold:
+def seval_rule(cfg: Node, kind: type[R]) -> R:
     """SEVAL's rule of that kind in the configured policy."""
     classes = CLASSES[cfg.DATASET.NAME]
     policy = build_policy(cfg.HEADS.LINEAR.POLICY, Facts(classes, torch.ones(classes), 1, num_held_out=1))
@@ -41,7 +43,9 @@ def quantity(table: Table, cell: Cell) -> float | None:
     """The quantity of the cell's row in its configuration; None where the row leaves the cell out."""
     check_known([cell.row], QUANTITIES, f"quantity, as the row of table {table.name}")
     settings = table.settings(cell.row, cell.column)
-    return settings and QUANTITIES[cell.row](table.configuration(settings, (), f"row {cell.row!r}"))
+    if not settings:
+        return None
+    return QUANTITIES[cell.row](table.configuration(settings, (), f"row {cell.row!r}"))
 
 
 def compared(table: Table, cell: Cell) -> list[str]:

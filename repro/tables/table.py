@@ -49,7 +49,7 @@ class Cell:
         values = {}
         for seed, run in self.runs.items():
             try:
-                value = None if (record := run.record()) is None else self.reading.of(record)
+                value = self.reading.of(record) if self.reading and (record := run.record()) else None
             except ConfigError as error:
                 raise ConfigError(f"row {self.row!r}, column {self.column!r}: {error}") from None
             if value is not None:

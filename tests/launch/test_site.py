@@ -105,7 +105,7 @@ def test_shipped_facts_are_the_defaults_and_each_style_parses(tmp_path: Path) ->
     assert set(shipped.resources) <= set(sites.DATA_SETS)
     assert set(yaml.safe_load(path.read_text())) == {each.name for each in dataclasses.fields(Site)}
     styles: list[list[str]] = []
-    for line in path.read_text().partition("Styles of site:")[2].splitlines():
+    for line in path.read_text().partition("Examples of sites:")[2].splitlines():
         if line.startswith("#   "):
             styles[-1].append(line.removeprefix("#   "))
         elif len(line) > 1:
