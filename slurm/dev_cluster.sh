@@ -33,7 +33,7 @@ wait_for() {
     sleep 0.1
   done
 }
-# Clients that start before their daemon listens wait for ever: ask the port first.
+# Clients that start before their daemon listens wait forever: ask the port first.
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 install() {
@@ -50,7 +50,7 @@ configure() {
   chmod 700 "$STATE/munge"
   chmod 400 "$STATE/munge/key"
   chmod 777 "$STATE/run"
-  # slurmd wants character devices, and reads the GPU's number off the name
+  # slurmd wants character devices, and reads the GPU's number from the name
   for i in $(seq 0 $((GPUS - 1))); do [ -c "$STATE/dev/gpu$i" ] || mknod "$STATE/dev/gpu$i" c 1 3; done
   local gpus=gpu0
   [ "$GPUS" = 1 ] || gpus="gpu[0-$((GPUS - 1))]"
