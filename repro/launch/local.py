@@ -126,7 +126,7 @@ def last_words(log: Path) -> str:
 
 
 def work(settings: Sequence[object]) -> None:
-    """Do one run."""
+    """Do a run in this process."""
     run = Run(load((), settings))
     with explained(run.folder):
         attempt(run)
@@ -142,7 +142,7 @@ def work_under(lock: str, devices: str | None, settings: Sequence[object]) -> No
 
 
 def end_with(lock: str) -> None:
-    """End this process once the submitter no longer holds `lock`, however that came about, `kill -9` included."""
+    """End this process once the submitter no longer holds `lock`, for whatever reason, even `kill -9`."""
 
     def wait() -> None:
         try:
@@ -208,7 +208,7 @@ class Local:
         if self.gpus and task.run.cfg.GPU_ID >= 0:
             runtime["GPU_ID"] = slot % self.gpus
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        # Ctrl-C reaches every process of a terminal; only this one is to answer, and the others end with it.
+        # Ctrl-C reaches every process of a terminal; only this process shall react, and the others end with it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with environment_variables(OMP_NUM_THREADS=1, PYTHONPATH=path):
@@ -222,7 +222,7 @@ class Local:
 
 
 def cores() -> int:
-    """Those this process may use; a container's share counts where it has one."""
+    """The cores that this process may use, limited by the share of a container."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())

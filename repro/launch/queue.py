@@ -220,7 +220,7 @@ def _rows(command: str, text: str, names: Container[str]) -> Iterator[tuple[str,
 
 
 def latest(folder: Path, queue: Queue, wanted: Iterable[str]) -> dict[str, Job]:
-    """By id, the last element that each of the `wanted` runs was part of; arrays without one are not asked for."""
+    """By id, the last element that each of the `wanted` runs was part of; SLURM is not asked about other arrays."""
     wanted, last = set(wanted), {}
     for made in submissions(folder):
         for index, element in enumerate(made.elements):

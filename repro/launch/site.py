@@ -169,7 +169,7 @@ def add_site_option(parser: argparse.ArgumentParser) -> None:
 
 
 def find_site(path: str | None = None) -> Path:
-    """The file of the site: the given one, that of SEVAL_SITE, slurm/site.yaml if there is one, else what ships."""
+    """The given file, else that of SEVAL_SITE, else slurm/site.yaml if it exists, else slurm/cluster.yaml."""
     own, shipped = ROOT / "slurm" / "site.yaml", ROOT / "slurm" / "cluster.yaml"
     return Path(path or os.environ.get("SEVAL_SITE") or (own if own.exists() else shipped))
 

@@ -79,7 +79,7 @@ def attempt(run: Run, stop: Callable[[], bool] = lambda: False, patience: float 
         try:
             run.execute(stop)
             return
-        except RunBusy as busy:  # its record will be as good as this one
+        except RunBusy as busy:  # its record will be the same
             if stop() or time.monotonic() > begun + patience:
                 raise
             print(f"{busy}; waiting for it", flush=True)

@@ -1,4 +1,4 @@
-"""A table as Markdown, LaTeX and CSV: its numbers beside the reported ones, and what one has to know to read them."""
+"""A table as Markdown, LaTeX and CSV: its numbers beside the reported ones, and what a reader has to know."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def result(cell: Cell) -> list[str]:
 
 
 def markdown(table: Table, cells: Sequence[Cell]) -> str:
-    """The whole page: title, note, table, and what one has to know to read it."""
+    """The whole page: title, note, table, and what a reader has to know."""
     header, *rows = ([text.replace("|", "\\|") for text in line] for line in grid(table, cells))
     body = tabulate(rows, header, "pipe", disable_numparse=True, colalign=_align(header))
     below = footer(table, cells) if table.kind == "results" else [_writes(table)]

@@ -10,7 +10,7 @@ cell take the same keys; the later one wins, and what each `set`s adds up:
     assumed           text, or a list of texts: what the paper leaves open here, what is done, and why; for the reader
 
 `cells: {column: {...}}` inside a row is for a single cell (`null`: not part of the table). `reported: {row: {column:
-[mean, std]}}` holds numbers to compare with, in percent. `_BASE_` names files that this one is laid over. Rows of one
+[mean, std]}}` holds numbers to compare with, in percent. `_BASE_` names files that this file is laid over. Rows of one
 configuration are read from the same runs. A table of `kind: settings` has no runs: it shows what its configurations
 say, as repro/tables/settings.py reads them.
 """

@@ -92,7 +92,7 @@ def as_list(value: object) -> list:
 
 
 def _check_table(content: dict, columns: dict, path: Path) -> None:
-    """One file, before it is laid over others; `columns` are those of the others too."""
+    """Check a file before it is laid over others; `columns` includes the columns of the others."""
     check_known(content, _TABLE, f"key in {path}")
     check_known([content.get("kind", "results")], KINDS, f"kind in {path}")
     levels = {part: as_mapping(content.get(part), f"{part} in {path}") for part in ("columns", "rows")}
