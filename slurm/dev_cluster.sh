@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# A real SLURM on one machine, for trying the launcher without a cluster: four virtual nodes with two pretended GPUs each,
-# a partition `gpu`, and `high`, which preempts it. Needs root and Debian's packages; touches nothing outside its folder.
+# A real SLURM on one machine, to try the launcher without a cluster: four virtual nodes with two simulated GPUs each,
+# a partition `gpu`, and `high`, which preempts it. Needs root and Debian's packages; writes only to its folder.
 #
 #   slurm/dev_cluster.sh install     apt packages: slurm-wlm, slurmdbd, munge, mariadb-server
-#   slurm/dev_cluster.sh start       start, or only print the environment if it is up
+#   slurm/dev_cluster.sh start       start; if it is already up, only print the environment
 #   slurm/dev_cluster.sh fresh       forget all jobs, then start
 #   slurm/dev_cluster.sh stop | restart-controller | status
 #
-# `start` and `fresh` end with the line to run next: export SLURM_CONF=...
-# Settings (environment): SEVAL_SLURM_DIR (folder of its state), NODES, GPUS, CPUS, MEMORY_MB (of each node), PORT.
+# The last line that `start` and `fresh` print is the command to run next: export SLURM_CONF=...
+# Settings (environment): SEVAL_SLURM_DIR (folder for its state), NODES, GPUS, CPUS, MEMORY_MB (per node), PORT.
 set -euo pipefail
 STATE=${SEVAL_SLURM_DIR:-/var/tmp/seval-slurm}
 NODES=${NODES:-4} GPUS=${GPUS:-2} CPUS=${CPUS:-4} MEMORY_MB=${MEMORY_MB:-8000} PORT=${PORT:-17817}
@@ -17,7 +17,7 @@ HOST=$(uname -n)
 HOST=${HOST%%.*}
 export SLURM_CONF=$STATE/etc/slurm.conf
 
-# Whether the process that a pid file names lives and is that daemon: the number may be another program's by now.
+# Whether the process in a pid file is alive and is that daemon: the number may belong to another program by now.
 alive() {
   local pid name
   [ -s "$1" ] && read -r pid 2>/dev/null <"$1" || return 1
@@ -33,7 +33,7 @@ wait_for() {
     sleep 0.1
   done
 }
-# Clients that start before their daemon listens wait forever: ask the port first.
+# Clients that start before their daemon listens wait forever, so check the port first.
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 install() {
@@ -50,7 +50,7 @@ configure() {
   chmod 700 "$STATE/munge"
   chmod 400 "$STATE/munge/key"
   chmod 777 "$STATE/run"
-  # slurmd wants character devices, and reads the GPU's number from the name
+  # slurmd needs character devices, and takes the GPU's number from the name
   for i in $(seq 0 $((GPUS - 1))); do [ -c "$STATE/dev/gpu$i" ] || mknod "$STATE/dev/gpu$i" c 1 3; done
   local gpus=gpu0
   [ "$GPUS" = 1 ] || gpus="gpu[0-$((GPUS - 1))]"
@@ -178,7 +178,7 @@ start() {
   echo "export SLURM_CONF=$SLURM_CONF"
 }
 
-end() { # of one pid file
+end() { # end the process of a pid file
   alive "$1" && kill "$(cat "$1")" || true
   for _ in $(seq 100); do
     alive "$1" || { rm -f "$1"; return 0; }
@@ -189,7 +189,7 @@ end() { # of one pid file
 }
 
 stop() {
-  if alive "$STATE/run/slurmctld.pid"; then # first what runs: job steps outlive slurmd
+  if alive "$STATE/run/slurmctld.pid"; then # first the jobs, because job steps outlive slurmd
     timeout 5 scancel -u "$(id -un)" 2>/dev/null || true
     for _ in $(seq 100); do [ -n "$(timeout 3 squeue -h 2>/dev/null)" ] || break; sleep 0.1; done
   fi
