@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import cached_property, lru_cache, partial
 from multiprocessing import get_all_start_methods, get_context, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
@@ -55,7 +56,8 @@ class Decoder:
             return partial(_decode_all, source, index, self.size)
         content = pickle.dumps(source)
         chunks = [index[start : start + CHUNK] for start in range(0, len(index), CHUNK)]
-        return partial(_collect, [self._pool.submit(_work, content, chunk, self.size) for chunk in chunks])
+        with _reporting_kills():
+            return partial(_collect, [self._pool.submit(_work, content, chunk, self.size) for chunk in chunks])
 
     def batches(self, source: EncodedImages, order: Iterable[Sequence[int] | np.ndarray]) -> Iterator[np.ndarray]:
         """The images of each batch of indices in turn, while the workers are busy with the batches that follow."""
@@ -128,8 +130,15 @@ def _decode_all(source: EncodedImages, index: list[int], size: int) -> np.ndarra
 
 
 def _collect(tasks: list[Future]) -> np.ndarray:
-    try:
+    with _reporting_kills():
         return np.concatenate([task.result() for task in tasks])
+
+
+@contextmanager
+def _reporting_kills() -> Iterator[None]:
+    """A pool notices the death of a worker when it is given a task, or when the task is waited for."""
+    try:
+        yield
     except BrokenProcessPool:
         raise ChildProcessError(
             "a process that decodes images was killed, perhaps for lack of memory: lower RUNTIME.WORKERS"
