@@ -16,6 +16,7 @@ from repro.launch import states
 from repro.launch.queue import Submission, elements, submissions
 from repro.tables import table as tables
 from seval.run import Run
+from tests.checkout import make_checkout
 from tests.launch.fake_slurm import Fake
 
 
@@ -138,15 +139,7 @@ def with_record(run: Run) -> None:
 
 @pytest.fixture
 def lab(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Lab:
-    for name, text in {
-        "configs/small/plain.yaml": "SOLVER: {MAX_ITER: 500}",
-        "configs/small/replay.yaml": "SOLVER: {MAX_ITER: 1000}\nPREREQUISITE: [MEMO, first]",
-        "paper_tables/sweep.yaml": TABLE,
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(tables, "CONFIGS", tmp_path / "configs")
-    monkeypatch.setattr(tables, "TABLES", tmp_path / "paper_tables")
+    make_checkout(tmp_path, TABLE, monkeypatch)
     monkeypatch.delenv("SEVAL_SITE", raising=False)
     monkeypatch.setenv("SEVAL_DATA", str(tmp_path))
     (tmp_path / "cifar10.h5").touch()

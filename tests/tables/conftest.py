@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro.tables import table as tables
+from tests.checkout import make_checkout
 
 TABLE = """\
 title: Two methods | and a chain
@@ -31,15 +32,7 @@ reported:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout of two small configurations and one table, `sweep`; the working directory is in it."""
-    for name, text in {
-        "configs/small/plain.yaml": "SOLVER: {MAX_ITER: 500}",
-        "configs/small/replay.yaml": "SOLVER: {MAX_ITER: 1000}\nPREREQUISITE: [MEMO, first]",
-        "paper_tables/sweep.yaml": TABLE,
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(tables, "CONFIGS", tmp_path / "configs")
-    monkeypatch.setattr(tables, "TABLES", tmp_path / "paper_tables")
+    make_checkout(tmp_path, TABLE, monkeypatch)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
