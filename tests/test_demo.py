@@ -27,7 +27,8 @@ def table(folder: Path) -> Path:
 
 def command(script: str, table: Path, *more: str) -> list[str]:
     runs = str(table.parent / "runs")
-    return [sys.executable, f"repro/{script}.py", "--table", str(table), "--output-dir", runs, *more]
+    here = ["--cluster", "local"] if script == "submit" else []  # a machine may have a SLURM of its own
+    return [sys.executable, f"repro/{script}.py", "--table", str(table), "--output-dir", runs, *here, *more]
 
 
 def call(script: str, table: Path, *more: str) -> str:
