@@ -13,8 +13,9 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from seval.algorithms import ALGORITHMS
 from seval.algorithms.base import Algorithm, Head
 from seval.data.augment import Geometry
+from seval.data.blocks import Blocks
 from seval.data.decode import Decoder
-from seval.data.image_set import EncodedImages, ImageSet, Part
+from seval.data.image_set import ImageSet, Part
 from seval.data.loader import HeldImages, Images, LazyImages, Loader, generator
 from seval.data.splits import Splits
 from seval.defaults import Node, node_of
@@ -169,11 +170,12 @@ def place(
 
     def images(part: Part, index: np.ndarray) -> Images:
         labels = torch.from_numpy(part.labels[index]).to(device)
-        if isinstance(part.images, EncodedImages):
-            geometry.require_room(decoder.size)
-            return LazyImages(labels=labels, source=part.images, index=index, decoder=decoder)
-        geometry.require_room(min(part.pixels.shape[2:]))
-        return HeldImages(labels, torch.from_numpy(part.pixels[index]).to(device))
+        if isinstance(part.images, np.ndarray):
+            geometry.require_room(min(part.images.shape[2:]))
+            return HeldImages(labels, torch.from_numpy(part.images[index]).to(device))
+        assert not isinstance(part.images, Blocks)  # a set that is read for training has none
+        geometry.require_room(decoder.size)
+        return LazyImages(labels=labels, source=part.images, index=index, decoder=decoder)
 
     parts = {"unlabeled": image_set.unlabeled or image_set.train}
     data = {name: images(parts.get(name, image_set.train), index) for name, index in splits._asdict().items()}

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from seval.data.blocks import Blocks, Digest, blocks_of, dataset, digest, dtype_of, size_in_bytes, stored
+from seval.data.blocks import Blocks, blocks_of, dataset, digest, dtype_of, size_in_bytes, stored
 from seval.data.image_set import PARTS, Encoded, ImageSet, Part, check_arrays, class_counts, statistics
 from seval.data.sources import SOURCES
 from seval.defaults import DEFAULTS
@@ -161,13 +161,16 @@ def _store(
     chunk = _CHUNK_BYTES // 4 if key.endswith("/encoded") else _CHUNK_BYTES  # these are read an image at a time
     rows = min(shape[0], max(1, chunk * shape[0] // size_in_bytes(array)))
     data = file.create_dataset(key, shape, dtype, chunks=(rows, *shape[1:]), **options)
-    sha, done = Digest(shape, dtype), 0
-    for block in _aligned(key, array, rows):
-        data[done : done + len(block)] = block
-        sha.update(block)
-        progress(block.nbytes)
-        done += len(block)
-    data.attrs["sha256"] = encode_attribute(sha.hexdigest())
+
+    def written() -> Iterator[np.ndarray]:
+        done = 0
+        for block in _aligned(key, array, rows):
+            data[done : done + len(block)] = block
+            progress(block.nbytes)
+            done += len(block)
+            yield block
+
+    data.attrs["sha256"] = encode_attribute(digest(array, written()))
 
 
 def _aligned(key: str, array: np.ndarray | Blocks, rows: int) -> Iterator[np.ndarray]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -18,23 +18,9 @@ from seval.errors import DataError, one_line
 PARTS = ("train", "test", "unlabeled")
 
 
-@runtime_checkable
-class EncodedImages(Protocol):
-    """N encoded images (JPEG) that can be read one at a time, in any order; `path` is where they come from."""
-
-    @property
-    def path(self) -> Path: ...
-
-    def __len__(self) -> int: ...
-
-    def read(self, i: int) -> bytes:
-        """Image i, as its publisher encoded it. Raises `DataError` where the file is damaged."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """The `EncodedImages` of one part of a prepared file.
+    """The N encoded images (JPEG) of one part of a prepared file, read one at a time, in any order.
 
     The file is opened when a process first reads, and once by each process, so that it can be pickled and forked.
     """
@@ -68,10 +54,10 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """The `EncodedImages` of one part and, numbered after them, those of another."""
+    """The encoded images of one part and, numbered after them, those of another."""
 
-    first: EncodedImages
-    second: EncodedImages
+    first: Encoded | Joined
+    second: Encoded | Joined
 
     @property
     def path(self) -> Path:
@@ -83,6 +69,9 @@ class Joined:
     def read(self, i: int) -> bytes:
         """Image i of both."""
         return self.first.read(i) if i < len(self.first) else self.second.read(i - len(self.first))
+
+
+EncodedImages = Encoded | Joined
 
 
 @lru_cache
