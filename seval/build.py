@@ -75,12 +75,7 @@ class Training(NamedTuple):
 
 
 def build(
-    cfg: Node,
-    image_set: ImageSet,
-    splits: Splits,
-    artifacts: dict,
-    device: torch.device,
-    start: dict[str, Tensor] | None = None,
+    cfg: Node, image_set: ImageSet, splits: Splits, artifacts: dict, device: torch.device, start: dict | None = None
 ) -> Training:
     """Everything that a run needs, before its first step.
 
@@ -89,7 +84,7 @@ def build(
     averaged network, from which a frozen backbone is taken.
     """
     geometry = Geometry.of(cfg.DATASET)
-    stored = place(cfg, geometry, image_set, splits, device)
+    stored = place(cfg, image_set, splits, device)
     data = {name: images.evaluated(geometry, cfg.SOLVER.EVAL_BATCH) for name, images in stored.items()}
     mean, std = (torch.tensor(values, dtype=torch.float32, device=device) for values in (image_set.mean, image_set.std))
     counts = torch.bincount(data["labeled"].labels, minlength=image_set.num_classes).float()
@@ -110,19 +105,16 @@ def build(
         num_evaluations=cfg.SOLVER.MAX_ITER // cfg.PERIODS.EVAL,
     )
     labeled = with_selected(stored["labeled"], stored["unlabeled"], artifacts.get(list(net.classifiers)[-1], {}))
-    heads = [build_head(cfg, name, facts, artifacts.get(name, {}), labeled.labels) for name in net.classifiers]
+    drawn, heads = torch.bincount(labeled.labels, minlength=image_set.num_classes).float(), []
+    for name in net.classifiers:
+        node, own = cfg.HEADS[name.upper()], facts._replace(artifacts=artifacts.get(name, {}))
+        loss, policy = LABELED_LOSSES.build(node.LABELED_LOSS, drawn), build_policy(node.POLICY, own).to(device)
+        heads.append(Head(name, loss, policy))
     check_penalties(recipe.name, [head.policy for head in heads])
     algorithm = ALGORITHMS.build(recipe, facts, cfg.ALGORITHM.UNLABELED_WEIGHT).to(device)
     loader = build_loader(cfg, geometry, stored | {"labeled": labeled}, algorithm, mean, std)
     ema, optimizer = Ema(net, cfg.MODEL.EMA_DECAY), build_optimizer(cfg, net)
     return Training(cfg, data, counts, mean, std, net, ema, optimizer, algorithm, heads, loader)
-
-
-def build_head(cfg: Node, name: str, facts: Facts, artifacts: dict[str, np.ndarray], labels: Tensor) -> Head:
-    """Build a head. Its loss uses the class counts of `labels` (N,); its policy uses those of `facts`."""
-    node, drawn = cfg.HEADS[name.upper()], torch.bincount(labels, minlength=facts.num_classes).float()
-    policy = build_policy(node.POLICY, facts._replace(artifacts=artifacts)).to(labels.device)
-    return Head(name, LABELED_LOSSES.build(node.LABELED_LOSS, drawn), policy)
 
 
 def build_loader(
@@ -162,10 +154,9 @@ def with_selected(labeled: Images, unlabeled: Images, artifacts: dict[str, np.nd
     return labeled.followed_by(unlabeled, selected, labels.to(labeled.labels.device))
 
 
-def place(
-    cfg: Node, geometry: Geometry, image_set: ImageSet, splits: Splits, device: torch.device
-) -> dict[str, Images]:
+def place(cfg: Node, image_set: ImageSet, splits: Splits, device: torch.device) -> dict[str, Images]:
     """Stored images and labels of every split, on the device. Encoded images are streamed to it instead."""
+    geometry = Geometry.of(cfg.DATASET)
     decoder = Decoder(size=cfg.DATASET.DECODED_SIZE, workers=cfg.RUNTIME.WORKERS)
 
     def images(part: Part, index: np.ndarray) -> Images:
@@ -196,15 +187,10 @@ def _chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:
 def build_optimizer(cfg: Node, net: torch.nn.Module) -> torch.optim.Optimizer:
     """The optimizer, with one parameter group: weight decay also acts on BatchNorm and biases, as published."""
     solver, parameters = cfg.SOLVER, [p for p in net.parameters() if p.requires_grad]
+    both = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
     if solver.OPTIM_NAME == "adam":
-        return torch.optim.Adam(parameters, solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
-    return torch.optim.SGD(
-        parameters,
-        solver.BASE_LR,
-        momentum=solver.MOMENTUM,
-        weight_decay=solver.WEIGHT_DECAY,
-        nesterov=solver.MOMENTUM > 0,
-    )
+        return torch.optim.Adam(parameters, **both)
+    return torch.optim.SGD(parameters, momentum=solver.MOMENTUM, nesterov=solver.MOMENTUM > 0, **both)
 
 
 def build_network(cfg: Node, num_classes: int, in_channels: int) -> Network:

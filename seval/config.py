@@ -6,6 +6,7 @@ import difflib
 import math
 from ast import literal_eval
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import yaml
 
 from seval.algorithms import ALGORITHMS
 from seval.defaults import ALIASES, CHECKS, CHOICES, DEFAULTS, NOT_IDENTITY, Node, node_of
-from seval.errors import ConfigError
+from seval.errors import ConfigError, one_line
 from seval.losses import LABELED_LOSSES
 from seval.models.network import CLASSIFIERS
 from seval.policy.language import canonical
@@ -54,11 +55,12 @@ def with_overrides(cfg: Node, overrides: Sequence[object]) -> Node:
     return cfg
 
 
-def flatten(cfg: Node, prefix: str = "") -> dict[str, object]:
+def flatten(cfg: dict, prefix: str = "") -> dict[str, object]:
     """`{"SOLVER.BASE_LR": 0.03, ...}`, in the order of seval/defaults.py."""
     flat: dict[str, object] = {}
     for key, value in cfg.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Node) else {prefix + key: value}
+        inner = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
     return flat
 
 
@@ -92,7 +94,7 @@ def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object
         hint = f"; that folder has {', '.join(near)}" if near else ""
         raise ConfigError(f"no configuration file {file}{hint}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"cannot read {file}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"cannot read {file}: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file} must contain keys and values, but is a {type(content).__name__}")
     content = dict(content)  # a copy: the parsed original is cached
@@ -102,15 +104,8 @@ def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object
         raise ConfigError(f"_BASE_ in {file} must be a list of files, but is {bases!r}")
     for base in bases:
         yield from _read(file.parent / base, (*seen, file.resolve()))
-
-    def walk(node: dict, prefix: str) -> Iterator[tuple[str, object, str]]:
-        for key, value in node.items():
-            if isinstance(value, dict) and value:
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", value, str(file)
-
-    yield from walk(content, "")
+    for key, value in flatten(content).items():
+        yield key, value, str(file)
 
 
 def _set(cfg: Node, key: str, value: object, where: str) -> None:
@@ -129,10 +124,8 @@ def _set(cfg: Node, key: str, value: object, where: str) -> None:
 def _coerce(key: str, value: object, default: object, where: str) -> object:
     """Convert a value to the type of its default. Text is read as a Python literal; an int is accepted for a float."""
     if isinstance(value, str) and not isinstance(default, str):
-        try:
+        with suppress(ValueError, SyntaxError):
             value = literal_eval(value)
-        except (ValueError, SyntaxError):
-            pass
     if isinstance(value, tuple):
         value = list(value)
     if isinstance(value, str) and (key in CHOICES or key == "ALGORITHM.NAME"):
@@ -164,15 +157,12 @@ def _canonicalize(cfg: Node) -> None:
                 head.LABELED_LOSS = LABELED_LOSSES.canonical(head.LABELED_LOSS)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
-    _check_heads(cfg, algorithm.name, ALGORITHMS.known[algorithm.name].num_heads)
-
-
-def _check_heads(cfg: Node, algorithm: str, needed: int) -> None:
     heads = [name for name, head in cfg.HEADS.items() if head.LABELED_LOSS]
-    if needed and len(heads) != needed:
+    needed = ALGORITHMS.known[algorithm.name].num_heads or len(heads)
+    if len(heads) != needed:
         raise ConfigError(
-            f"{algorithm} needs {needed} heads with a LABELED_LOSS, but there are {len(heads)} ({', '.join(heads)}); "
-            f"set {', '.join(f'HEADS.{name}.LABELED_LOSS' for name in cfg.HEADS)}"
+            f"{algorithm.name} needs {needed} heads with a LABELED_LOSS, but there are {len(heads)} "
+            f"({', '.join(heads)}); set {', '.join(f'HEADS.{name}.LABELED_LOSS' for name in cfg.HEADS)}"
         )
 
 

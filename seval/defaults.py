@@ -143,10 +143,6 @@ class Check(NamedTuple):
     words: str
 
 
-def _one_of(choices: tuple[str, ...]) -> Check:
-    return Check(lambda value: value in choices, f"one of {', '.join(choices)}")
-
-
 _POSITIVE, _NOT_NEGATIVE = Check(lambda value: value > 0, "positive"), Check(lambda value: value >= 0, "at least 0")
 _RATIO = Check(lambda value: value >= 1, "at least 1: an imbalance ratio is the largest class over the smallest")
 _REVERSIBLE = _RATIO._replace(
@@ -155,7 +151,7 @@ _REVERSIBLE = _RATIO._replace(
 _TAILS = ("CIFAR10", "CIFAR100", "FASHION_MNIST", "TINY")
 #: By key. Checks that involve several keys are in seval/config.py.
 CHECKS = {
-    **{key: _one_of(choices) for key, choices in CHOICES.items()},
+    **{key: Check(choices.__contains__, f"one of {', '.join(choices)}") for key, choices in CHOICES.items()},
     **{f"DATASET.{name}.IMB_FACTOR_L": _RATIO for name in (*_TAILS, "STL10")},
     **{f"DATASET.{name}.IMB_FACTOR_UL": _REVERSIBLE for name in _TAILS},
     **{f"DATASET.{key}": _NOT_NEGATIVE for key in ("NUM_VALID", "NUM_TEST", "HELD_OUT_PER_CLASS")},

@@ -69,12 +69,10 @@ class Predictions:
 
     def of(self, network: str, split: str) -> dict[str, Tensor]:
         """The logits (N, C) by head."""
-        if (network, split) not in self._known:
-            it, images = self.training, self.training.data[split]
-            self._known[network, split] = predict(
-                self.networks[network], images, it.mean, it.std, it.cfg.SOLVER.EVAL_BATCH
-            )
-        return self._known[network, split]
+        key, net, it = (network, split), self.networks[network], self.training
+        if key not in self._known:
+            self._known[key] = predict(net, it.data[split], it.mean, it.std, it.cfg.SOLVER.EVAL_BATCH)
+        return self._known[key]
 
 
 @torch.no_grad()
@@ -97,19 +95,16 @@ def _refresh(training: Training, head: Head, predictions: Predictions, progress:
     return head.policy.refresh(held_out, lambda: predictions.of("ema", "unlabeled")[head.name].softmax(1), progress)
 
 
-def _quality(training: Training, head: Head, predictions: Predictions) -> dict[str, object]:
+def _quality(training: Training, head: Head, predictions: Predictions) -> dict:
+    labels = training.data["unlabeled"].labels
     plain = predictions.of("ema", "unlabeled")[head.name].softmax(1)
     head.policy.eval()
     pseudo = head.policy(PseudoLabels.of(plain), None)
     head.policy.train()
-    return metrics.pseudo_label_quality(
-        plain, pseudo.probs, pseudo.weight > 0, training.data["unlabeled"].labels, training.class_counts
-    )
+    return metrics.pseudo_label_quality(plain, pseudo.probs, pseudo.weight > 0, labels, training.class_counts)
 
 
-def measure(
-    logits: Tensor, labels: Tensor, offsets: Mapping[str, Tensor], class_counts: Tensor
-) -> dict[str, dict[str, object]]:
+def measure(logits: Tensor, labels: Tensor, offsets: Mapping[str, Tensor], class_counts: Tensor) -> dict[str, dict]:
     """By offset name: metrics of the logits (N, C) minus the log offset (C,), with per-class recall and precision."""
     measured = {}
     for name, offset in offsets.items():

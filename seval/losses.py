@@ -95,14 +95,5 @@ def bernoulli_balanced(class_counts: Tensor) -> LabeledLoss:
     return loss
 
 
-LABELED_LOSSES = Kind(
-    "labeled loss",
-    {
-        "cross_entropy": cross_entropy,
-        "logit_adjusted": logit_adjusted,
-        "class_balanced": class_balanced,
-        "ldam": ldam,
-        "bernoulli_balanced": bernoulli_balanced,
-    },
-    given=1,
-)
+_LOSSES = (cross_entropy, logit_adjusted, class_balanced, ldam, bernoulli_balanced)
+LABELED_LOSSES = Kind("labeled loss", {loss.__name__: loss for loss in _LOSSES}, given=1)

@@ -45,9 +45,7 @@ def summary(matrix: Tensor, class_counts: Tensor) -> dict[str, float | None]:
     return values
 
 
-def pseudo_label_quality(
-    plain: Tensor, refined: Tensor, kept: Tensor, labels: Tensor, class_counts: Tensor
-) -> dict[str, object]:
+def pseudo_label_quality(plain: Tensor, refined: Tensor, kept: Tensor, labels: Tensor, class_counts: Tensor) -> dict:
     """Quality of the pseudo-labels of those unlabeled images whose true labels are known (SEVAL, section 5).
 
     plain, refined: (N, C) predictions before and after the policy; kept: (N,) bool; labels: (N,), below 0 is unknown;

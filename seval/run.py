@@ -19,7 +19,7 @@ from seval.config import delta, settings, with_overrides
 from seval.data import hdf5, splits
 from seval.data.image_set import ImageSet
 from seval.defaults import Node
-from seval.errors import ConfigError, MissingPrerequisite
+from seval.errors import ConfigError, MissingPrerequisite, RecordError
 from seval.evaluate import evaluate, protocols
 from seval.policy.base import Facts
 from seval.policy.language import build_policy
@@ -37,18 +37,18 @@ class Run:
         self.id = identity(cfg)
         self.folder = Path(cfg.OUTPUT_DIR) / self.id
 
+        self._before: Run | None = None
+
     def prerequisite(self) -> Run | None:
         """The run this one depends on: the same configuration with the keys of PREREQUISITE changed; None if none."""
-        return self._prerequisite
-
-    @cached_property
-    def _prerequisite(self) -> Run | None:
-        return Run(_prerequisite(self.cfg)) if self.cfg.PREREQUISITE else None
+        if self.cfg.PREREQUISITE and self._before is None:
+            self._before = Run(_prerequisite(self.cfg))
+        return self._before
 
     def chain(self) -> list[Run]:
         """All runs to execute, in order: the prerequisites, then this run."""
-        prerequisite = self.prerequisite()
-        return [*(prerequisite.chain() if prerequisite else []), self]
+        before = self.prerequisite()
+        return [*(before.chain() if before else []), self]
 
     def record(self) -> dict | None:
         """The content of record.json, or None. A run is done if and only if it has a record."""
@@ -146,17 +146,14 @@ class Run:
         """(arrays by head, ids of the runs): what this run depends on. Raises `MissingPrerequisite`."""
         if self.cfg.CURRICULUM:
             return {name.lower(): published(self.cfg.CURRICULUM) for name in self.cfg.HEADS}, []
-        prerequisite = self.prerequisite()
-        if prerequisite is None:
+        before = self.prerequisite()
+        if before is None:
             return {}, []
-        if not (done := prerequisite.record()):
-            raise MissingPrerequisite(
-                f"this run depends on run {prerequisite.id}, which has no record in {prerequisite.folder.parent}",
-                prerequisite,
-            )
-        prerequisite._agrees(done)
-        found = record.load_artifacts(prerequisite.folder / "artifacts.h5")
-        return found, [run.id for run in prerequisite.chain()]
+        if not (done := before.record()):
+            where = f"run {before.id}, which has no record in {before.folder.parent}"
+            raise MissingPrerequisite(f"this run depends on {where}", before)
+        before._agrees(done)
+        return record.load_artifacts(before.folder / "artifacts.h5"), [run.id for run in before.chain()]
 
     def _agrees(self, done: dict) -> dict:
         """Return `done`. Raises `RecordError` if it belongs to another data set than the current; no file, no check."""
@@ -170,13 +167,11 @@ class Run:
         """Load the checkpoint and measure both networks, as an evaluation does. Raises `RecordError`."""
         checkpoint = self.folder / "checkpoint.pt"
         if not checkpoint.exists():
-            raise record.RecordError(
-                f"run {self.id} has no checkpoint in {self.folder}; train it first, without --eval-only"
-            )
+            missing = f"run {self.id} has no checkpoint in {self.folder}"
+            raise RecordError(f"{missing}; train it first, without --eval-only")
         training = self.build(self.artifacts()[0])
-        state = record.load_checkpoint(checkpoint)
-        record.agree(checkpoint, state["meta"], {key: self.meta()[key] for key in ("configuration", "data")})
-        record.restore(checkpoint, state, training.load_networks)
+        expected = {key: self.meta()[key] for key in ("configuration", "data")}
+        state = record.restore(checkpoint, expected, training.load_networks)
         return evaluate(training, state["step"], refresh=False)
 
     def meta(self) -> dict[str, str]:
@@ -185,8 +180,7 @@ class Run:
 
     def summarize(self, history: list[dict], prerequisites: list[str], seconds: float) -> dict:
         """The content of record.json."""
-        final = history[-1]["test"]["ema"]
-        spent = sum(line["seconds"] for line in history)
+        last = history[-1]
         return {
             "id": self.id,
             "format": FORMAT,
@@ -194,16 +188,17 @@ class Run:
             "config": settings(self.cfg),
             "results": protocols(history),
             "per_class": {
-                offset: {key: values[key] for key in ("recall", "precision")} for offset, values in final.items()
+                offset: {key: values[key] for key in ("recall", "precision")}
+                for offset, values in last["test"]["ema"].items()
             },
-            "pseudo_labels": history[-1].get("quality"),
+            "pseudo_labels": last.get("quality"),
             "splits": self.manifest(),
             "data": self.fingerprint,
             "prerequisites": prerequisites,
             "evaluations": len(history),
-            "steps": history[-1]["step"],
+            "steps": last["step"],
             "provenance": record.provenance(device(self.cfg.GPU_ID), Path(__file__).parents[1]),
-            "seconds": round(spent, 1),
+            "seconds": round(sum(line["seconds"] for line in history), 1),
             "seconds_last_session": round(seconds, 1),
         }
 

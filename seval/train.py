@@ -18,6 +18,8 @@ from seval.defaults import Node
 from seval.errors import Interrupted, TrainingError
 from seval.evaluate import KEPT, due, evaluate
 
+Hook = Callable[[], object]  # called between steps
+
 
 def never() -> bool:
     """The default for `stop` and `check`: nothing asks the training to stop."""
@@ -35,11 +37,7 @@ def rate(step: int, solver: Node) -> float:
 
 
 def train(
-    training: Training,
-    folder: Path,
-    meta: dict[str, str],
-    check: Callable[[], object] = never,
-    stop: Callable[[], bool] = never,
+    training: Training, folder: Path, meta: dict[str, str], check: Hook = never, stop: Hook = never
 ) -> list[dict]:
     """Do the remaining steps and return all evaluations. A checkpoint is resumed only if its `meta` is the same.
 
@@ -120,7 +118,5 @@ def resume(training: Training, checkpoint: Path, lines: Path, meta: dict[str, st
     """Load the checkpoint if there is one. Returns (first step, evaluations so far, state)."""
     if not checkpoint.exists():
         return 0, record.keep_lines(lines, 0), {}
-    state = record.load_checkpoint(checkpoint)
-    record.agree(checkpoint, state["meta"], meta)
-    record.restore(checkpoint, state, training.load_state_dict)
+    state = record.restore(checkpoint, meta, training.load_state_dict)
     return state["step"], record.keep_lines(lines, state["evaluations"]), state

@@ -94,13 +94,12 @@ class MeanTeacher(FixMatch):
         features, known = net.features(torch.cat([batch.images, view])), len(batch.images)
         with torch.no_grad():
             taught = teacher.features(other)
+            predicted = [teacher.classify(taught, head.name).float().softmax(1) for head in heads]
         step = step_of(teacher, batch, taught, progress)
         losses = {}
-        for head in heads:
+        for head, probs in zip(heads, predicted, strict=True):
             labeled, own = net.classify(features, head.name).float().split([known, len(view)])
-            with torch.no_grad():
-                predicted = teacher.classify(taught, head.name).float().softmax(1)
-            pseudo = head.pseudo_labels(PseudoLabels.of(predicted), step)
+            pseudo = head.pseudo_labels(PseudoLabels.of(probs), step)
             losses |= self.head_losses(head, labeled, Student(own, features[known:]), pseudo, step)
         return losses
 

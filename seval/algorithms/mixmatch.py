@@ -73,15 +73,12 @@ class MixMatch(Algorithm):
         known, copies = len(batch.images), len(batch.views)
         targets = mix(torch.cat([as_probs(batch.labels, logits.shape[1]), *[guess.probs] * copies]))
         weight = mix(torch.cat([torch.ones_like(targets[:known, 0]), *[guess.weight] * copies]))
-        return head.losses(
-            logits[:known],
-            targets[:known],
-            progress,
-            logits[known:],
+        pseudo, ramped = (
             PseudoLabels(targets[known:], weight[known:]),
-            weight=self.unlabeled_weight * ramp(progress, self.ramp),
-            distance=self.distance,
+            self.unlabeled_weight * ramp(progress, self.ramp),
         )
+        labeled, unlabeled = logits.tensor_split([known])
+        return head.losses(labeled, targets[:known], progress, unlabeled, pseudo, weight=ramped, distance=self.distance)
 
     def unmixed(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """Unmixed images to train on, and the number of quarter turns of those that are rotated."""
@@ -134,10 +131,9 @@ class ReMixMatch(MixMatch):
         strong, rotated = features.chunk(2)
         student = Student(net.classify(strong, head.name).float(), strong)
         telling = soft_cross_entropy(net.classify(rotated, "rotation").float(), as_probs(turns, 4))
+        weight = self.pre_mixup * ramp(step.progress, self.ramp)
         return {
-            f"{head.name}/pre_mixup": self.pre_mixup
-            * ramp(step.progress, self.ramp)
-            * consistency(student.logits, guess),
+            f"{head.name}/pre_mixup": weight * consistency(student.logits, guess),
             "rotation": self.rotation * telling.mean(),
             **head.penalties(guess, step, student),
         }

@@ -52,9 +52,8 @@ class Network(nn.Module):
         self.backbone, self.frozen = backbone.requires_grad_(not frozen), frozen
         assert isinstance(backbone.feature_dim, int)
         self.feature_dim = backbone.feature_dim
-        self.classifiers = nn.ModuleDict()
-        for head, text in heads.items():
-            self.classifiers[head] = CLASSIFIERS.build(text, self.feature_dim, num_classes)
+        built = {head: CLASSIFIERS.build(text, self.feature_dim, num_classes) for head, text in heads.items()}
+        self.classifiers = nn.ModuleDict(built)
         self.backbone.train(not frozen)
         self.auxiliary = nn.ModuleDict(auxiliary(self.feature_dim) if auxiliary else {})
 

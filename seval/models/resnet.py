@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from seval.errors import ConfigError
+from seval.errors import ConfigError, one_line
 
 #: torchvision's IMAGENET1K_V2 weights. By convention the name ends with the first digits of the file's SHA-256.
 WEIGHTS_FILE = "resnet50-11ad3fa6.pth"
 SHA256_PREFIX = "11ad3fa6"
-FEATURES = 2048
 
 
 def resnet50(in_channels: int = 3, pretrained: bool = False, weights: str = "") -> nn.Module:
@@ -56,7 +55,7 @@ def _convolution(in_channels: int, kernel: int, stride: int) -> nn.Conv2d:
 
 
 def _without_classifier(net: Any) -> nn.Module:
-    net.fc, net.feature_dim = nn.Identity(), FEATURES
+    net.fc, net.feature_dim = nn.Identity(), 2048
     return net
 
 
@@ -73,10 +72,8 @@ def _weights(given: str) -> Path:
     except OSError as error:
         raise ConfigError(f"MODEL.PRETRAINED is True, but {path} cannot be read ({error.strerror}); {advice}") from None
     if not sha256.startswith(SHA256_PREFIX):
-        raise ConfigError(
-            f"{path} is not the file of weights that was expected: its SHA-256 begins with "
-            f"{sha256[: len(SHA256_PREFIX)]}, not with {SHA256_PREFIX}; {advice}"
-        )
+        begins = f"its SHA-256 begins with {sha256[: len(SHA256_PREFIX)]}, not with {SHA256_PREFIX}"
+        raise ConfigError(f"{path} is not the file of weights that was expected: {begins}; {advice}")
     return path
 
 
@@ -87,7 +84,5 @@ def _fetch(path: Path, advice: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(ResNet50_Weights.IMAGENET1K_V2.url, str(path), SHA256_PREFIX, progress=False)
     except Exception as error:  # network code and proxies can raise any error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(
-            f"MODEL.PRETRAINED is True, but {path} is absent and cannot be downloaded ({reason}); {advice}"
-        ) from None
+        reason = f"{path} is absent and cannot be downloaded ({one_line(error)})"
+        raise ConfigError(f"MODEL.PRETRAINED is True, but {reason}; {advice}") from None

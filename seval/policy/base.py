@@ -88,7 +88,7 @@ class Student(NamedTuple):
 
 
 class Rule(nn.Module):
-    """One stage of a policy: changes `probs` or `weight`, never both. Its statistics are buffers.
+    """One stage of a policy: changes `probs`, `weight` or neither, never both. Its statistics are buffers.
 
     A rule never sees the configuration, the network, the logger, the device or the number of steps. In evaluation mode
     (`policy.eval()`), `step` is None, and `forward` must not change statistics or draw random numbers. In training,
@@ -96,7 +96,7 @@ class Rule(nn.Module):
     """
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        raise NotImplementedError
+        return pseudo
 
     @property
     def penalizes(self) -> bool:
@@ -164,8 +164,7 @@ def _merge(parts: Iterator[dict]) -> dict:
     """Merge mappings. Raises `PolicyError` if two rules use the same name."""
     merged: dict = {}
     for part in parts:
-        twice = merged.keys() & part.keys()
-        if twice:
+        if twice := merged.keys() & part.keys():
             raise PolicyError(f"two rules of a policy both learn {', '.join(sorted(twice))}; use only one of them")
         merged |= part
     return merged

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seval.errors import PolicyError
-from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
+from seval.policy.base import Facts, HeldOut, Rule
 
 
 def select(probs: Tensor, class_counts: Tensor, power: float) -> tuple[Tensor, Tensor]:
@@ -43,9 +43,6 @@ class Crest(Rule):
             raise PolicyError(f"crest power is {power:g}, but must be at least 0, which selects everything")
         self.power, self.class_counts = power, facts.class_counts.cpu()
         self.selection = (torch.empty(0, dtype=torch.int64),) * 2
-
-    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        return pseudo
 
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
         if progress < 1:

@@ -100,9 +100,6 @@ class DarpEstimate(Rule):
         self.total = nn.Buffer(torch.zeros(facts.num_classes, dtype=torch.float64))
         self.accepted = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
-    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        return pseudo
-
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
         assert held_out is not None  # the constructor saw that there are held-out labels
         found = unlabeled_counts(held_out, predict(), self.condition)

@@ -9,14 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seval.errors import PolicyError
+from seval.errors import PolicyError, one_line
 from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
-from seval.policy.fits import SOLVERS, ThresholdFit, fit_offsets, fit_thresholds
+from seval.policy.fits import SOLVERS, fit_offsets, fit_thresholds
 from seval.policy.refinement import divide
 from seval.policy.thresholds import above
-
-__all__ = ["Curriculum", "SevalOffset", "SevalRefine", "SevalThreshold", "ThresholdFit"]
-__all__ += ["fit_offsets", "fit_thresholds", "published"]
 
 PI_BOUNDS = (1e-3, 3.0)
 TAU_START = 0.95
@@ -82,7 +79,7 @@ def published(prefix: str | Path) -> dict[str, np.ndarray]:
         try:
             arrays[f"{name}_smoothed"] = np.load(file, allow_pickle=False).astype(np.float64)
         except (OSError, ValueError, EOFError) as error:
-            raise PolicyError(f"cannot read the curriculum {file}: {' '.join(str(error).split())}") from None
+            raise PolicyError(f"cannot read the curriculum {file}: {one_line(error)}") from None
     return arrays
 
 
@@ -118,14 +115,15 @@ class Learned(Rule):
         self.fitted = nn.Buffer(torch.tensor(start, dtype=torch.float32))
         self.smoothed = nn.Buffer(torch.tensor(start, dtype=torch.float32))
 
-    def fit(self, held_out: HeldOut) -> None:
-        """Append the estimate of this evaluation to the curriculum."""
+    def fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        """Append the estimate from held-out logits (K, C) and labels (K,) to the curriculum."""
         raise NotImplementedError
 
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
         if not self.replays:
             assert held_out is not None  # the constructor saw that there are held-out labels
-            self.fit(held_out)
+            logits = held_out.probs.clamp_min(1e-300).log()
+            self.fit(logits.cpu().numpy(), held_out.labels.cpu().numpy())
         self.use(self.curriculum.row(progress) if self.replays else -1)
         return {f"{self.name}_{stat}": float(getattr(self.smoothed, stat)()) for stat in ("min", "max")}
 
@@ -159,17 +157,8 @@ class SevalRefine(Learned):
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo._replace(probs=divide(pseudo.probs, self.smoothed))
 
-    def fit(self, held_out: HeldOut) -> None:
-        logits = held_out.probs.clamp_min(1e-300).log()
-        self.curriculum.append(
-            fit_offsets(
-                logits.cpu().numpy(),
-                held_out.labels.cpu().numpy(),
-                groups=self.groups,
-                bounds=PI_BOUNDS,
-                solver=self.solver,
-            )
-        )
+    def fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        self.curriculum.append(fit_offsets(logits, labels, groups=self.groups, bounds=PI_BOUNDS, solver=self.solver))
 
     def boost(self, rare: np.ndarray) -> None:
         """Replace the offsets of classes that the threshold fit found too rare."""
@@ -210,18 +199,10 @@ class SevalThreshold(Learned):
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo._replace(weight=pseudo.weight * above(pseudo.probs, self.smoothed))
 
-    def fit(self, held_out: HeldOut) -> None:
-        labels = held_out.labels.cpu().numpy()
+    def fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
         balanced = len(set(np.bincount(labels, minlength=len(self.groups)))) == 1  # then all weights are equal
-        logits = held_out.probs.clamp_min(1e-300).log().cpu().numpy()
-        fit = fit_thresholds(
-            logits,
-            labels,
-            target=self.target,
-            class_counts=None if balanced else self.class_counts,
-            groups=self.groups,
-            solver=self.solver,
-        )
+        counts, groups = None if balanced else self.class_counts, self.groups
+        fit = fit_thresholds(logits, labels, target=self.target, class_counts=counts, groups=groups, solver=self.solver)
         self.curriculum.append(fit.tau)
         self.curriculum.rare[-1] = fit.rare
         for rule in self._refiners:

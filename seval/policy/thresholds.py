@@ -21,7 +21,7 @@ def above(probs: Tensor, tau: Tensor | float) -> Tensor:
 class Confidence(Rule):
     """A rule with a confidence threshold `tau` in [0, 1]."""
 
-    def __init__(self, tau: float) -> None:
+    def __init__(self, facts: Facts, tau: float = 0.95) -> None:
         super().__init__()
         if not 0 <= tau <= 1:
             raise PolicyError(f"threshold tau is {tau:g}, but must be between 0 and 1")
@@ -30,9 +30,6 @@ class Confidence(Rule):
 
 class Threshold(Confidence):
     """FixMatch's fixed threshold (Sohn et al., arXiv 2001.07685): keep pseudo-labels with confidence >= tau."""
-
-    def __init__(self, facts: Facts, tau: float = 0.95) -> None:
-        super().__init__(tau)
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo._replace(weight=pseudo.weight * above(pseudo.probs, self.tau))
@@ -55,7 +52,7 @@ class FlexMatch(Confidence):
     """
 
     def __init__(self, facts: Facts, tau: float = 0.95) -> None:
-        super().__init__(tau)
+        super().__init__(facts, tau)
         self.num_classes = facts.num_classes
         self.label = nn.Buffer(torch.full((facts.num_unlabeled,), -1))  # last confident prediction
 
@@ -178,7 +175,7 @@ class Adsh(Confidence):
     """
 
     def __init__(self, facts: Facts, tau: float = 0.95) -> None:
-        super().__init__(tau)
+        super().__init__(facts, tau)
         self.head = int(facts.class_counts.argmax())
         self.thresholds = nn.Buffer(torch.full((facts.num_classes,), tau))
 
