@@ -4,7 +4,6 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-
 _HOMES = {
     "load": "seval.config",
     "Run": "seval.run",

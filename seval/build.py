@@ -1,7 +1,5 @@
 """Builds a run from its configuration: data, network, optimizer, algorithm, heads and loader."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -210,10 +208,8 @@ def build_network(cfg: Node, num_classes: int, in_channels: int) -> Network:
 
 
 def _backbone(model: Node, in_channels: int) -> nn.Module:
-    match model.NAME:
-        case "resnet50":
-            return resnet50(in_channels, model.PRETRAINED, model.WEIGHTS)
-        case "cifar_resnet50":
-            return cifar_resnet50(in_channels)
-        case _:
-            return WideResNet(model.DEPTH, model.WIDTH, 0, in_channels)
+    if model.NAME == "resnet50":
+        return resnet50(in_channels, model.PRETRAINED, model.WEIGHTS)
+    if model.NAME == "cifar_resnet50":
+        return cifar_resnet50(in_channels)
+    return WideResNet(model.DEPTH, model.WIDTH, 0, in_channels)

@@ -5,8 +5,6 @@ NAME.N+1 exclusively: if several try, one wins, and no live claim is touched. Th
 deleted, not even on release. Otherwise N would start from 1 again, and a process that slept could win a second time.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """Merges YAML files and `KEY VALUE` overrides into the defaults, checks them, and says what differs."""
 
-from __future__ import annotations
-
 import difflib
 import math
 from ast import literal_eval
@@ -42,9 +40,8 @@ def load(files: str | Path | Sequence[str | Path] = (), overrides: Sequence[obje
 def with_overrides(cfg: Node, overrides: Sequence[object]) -> Node:
     """A frozen copy of `cfg`, changed by `KEY VALUE` pairs."""
     if len(overrides) % 2:
-        raise ConfigError(
-            f"overrides are KEY VALUE pairs, but {len(overrides)} words were given: {' '.join(map(str, overrides))}"
-        )
+        words = f"{len(overrides)} words were given: {' '.join(map(str, overrides))}"
+        raise ConfigError(f"overrides are KEY VALUE pairs, but {words}")
     cfg = cfg.clone()
     cfg.defrost()
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):

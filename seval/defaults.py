@@ -4,8 +4,6 @@ Keys that also exist in the published code keep their name and meaning, so that 
 defaults differ from the published code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

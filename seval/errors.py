@@ -3,8 +3,6 @@
 Each message says, in one line, what was given, what was expected and what to do.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 

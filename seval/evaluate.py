@@ -1,7 +1,5 @@
 """One evaluation (predict, refresh the rules, measure), and the numbers that a run reports under every protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 

@@ -1,7 +1,5 @@
 """Losses as pure functions of logits, and the labeled losses that a head can name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

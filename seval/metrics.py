@@ -1,7 +1,5 @@
 """Metrics as pure functions of predictions and labels."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Recipes: strings such as `threshold(0.95)` or `mixmatch(alpha=0.5)` that say in a configuration what to build."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 import inspect

@@ -3,8 +3,6 @@
 Each file is written under another name and then renamed, except metrics.jsonl: each evaluation appends one line to it.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -120,9 +118,8 @@ def load_artifacts(path: Path) -> dict[str, dict[str, np.ndarray]]:
         with h5py.File(path) as file:
             return {head: {name: data[()] for name, data in group.items()} for head, group in file.items()}
     except (OSError, AttributeError, TypeError) as error:
-        raise RecordError(
-            f"{path} cannot be read ({one_line(error)}); delete its folder and do that run again"
-        ) from None
+        problem = f"{path} cannot be read ({one_line(error)})"
+        raise RecordError(f"{problem}; delete its folder and do that run again") from None
 
 
 def append_line(path: Path, line: dict) -> None:
@@ -230,9 +227,8 @@ class Curves:
                 scalars |= {f"{split}/{name}/{offset}/top1": values["top1"] for offset, values in offsets.items()}
         for head, values in line["policy"].items():
             scalars |= {f"policy/{head}/{key}": value for key, value in values.items()}
-        for key, value in line.get("quality", {}).items():
-            if isinstance(value, float):
-                scalars[f"pseudo_labels/{key}"] = value
+        quality = line.get("quality", {})
+        scalars |= {f"pseudo_labels/{key}": value for key, value in quality.items() if isinstance(value, float)}
         for name, value in scalars.items():
             self.board.add_scalar(name, value, line["step"])
         self.board.flush()

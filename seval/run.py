@@ -1,7 +1,5 @@
 """A run: one configuration, its identity, its folder, the run it depends on, and its execution."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time
@@ -39,13 +37,13 @@ class Run:
 
         self._before: Run | None = None
 
-    def prerequisite(self) -> Run | None:
+    def prerequisite(self) -> "Run | None":
         """The run this one depends on: the same configuration with the keys of PREREQUISITE changed; None if none."""
         if self.cfg.PREREQUISITE and self._before is None:
             self._before = Run(_prerequisite(self.cfg))
         return self._before
 
-    def chain(self) -> list[Run]:
+    def chain(self) -> list["Run"]:
         """All runs to execute, in order: the prerequisites, then this run."""
         before = self.prerequisite()
         return [*(before.chain() if before else []), self]

@@ -1,7 +1,5 @@
 """The training loop, the same for all algorithms."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable
@@ -108,9 +106,8 @@ def _progress_bar(name: str, start: int, cfg: Node) -> tqdm:
 def _mean_losses(totals: dict[str, Tensor], step: int, period: int) -> dict[str, float]:
     losses = {name: float(total) / period for name, total in totals.items()}
     if not all(map(math.isfinite, losses.values())):
-        raise TrainingError(
-            f"the loss became {sum(losses.values())} between steps {step - period} and {step} ({losses}); {KEPT}"
-        )
+        problem = f"the loss became {sum(losses.values())} between steps {step - period} and {step}"
+        raise TrainingError(f"{problem} ({losses}); {KEPT}")
     return losses
 
 

@@ -1,7 +1,5 @@
 """The versions that a result depends on. `python -m seval.versions` prints them without importing the packages."""
 
-from __future__ import annotations
-
 import json
 import platform
 from importlib import metadata

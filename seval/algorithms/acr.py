@@ -1,7 +1,5 @@
 """ACR, an algorithm with two heads that are trained together."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -70,7 +68,7 @@ class Acr(Algorithm):
         taught, losses = self.teach(standard, balanced, progress), {}
         for head, pseudo in zip(heads, taught, strict=True):
             labeled, _, learner = logits[head.name]
-            pseudo = head.pseudo_labels(pseudo, step)
+            pseudo = head.policy(pseudo, step)
             losses |= head.losses(labeled, batch.labels, progress, learner, pseudo, weight=self.unlabeled_weight)
             losses |= head.penalties(pseudo, step, Student(learner[:n], strong[:n]))
         return losses

@@ -1,7 +1,5 @@
 """What an algorithm is: how a batch, a network and its heads become losses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -26,11 +24,6 @@ class Head(NamedTuple):
     name: str
     labeled_loss: LabeledLoss
     policy: Policy
-
-    @torch.no_grad()
-    def pseudo_labels(self, teacher: PseudoLabels, step: Step) -> PseudoLabels:
-        """The teacher's predictions, refined and weighted by the policy."""
-        return self.policy(teacher, step)
 
     def losses(
         self,

@@ -1,7 +1,5 @@
 """Algorithms that make the predictions on two views agree, and supervised learning."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import reduce
 
@@ -49,7 +47,7 @@ class FixMatch(Algorithm):
         losses = {}
         for head in heads:
             labeled, *views = net.classify(features, head.name).float().split(sizes)
-            pseudo = head.pseudo_labels(PseudoLabels.of(views[self.teaching].detach().softmax(1)), step)
+            pseudo = head.policy(PseudoLabels.of(views[self.teaching].detach().softmax(1)), step)
             losses |= self.head_losses(head, labeled, Student(views[-1], seen[-1]), pseudo, step)
             losses |= self.more_losses(head, views)
         return losses
@@ -99,7 +97,7 @@ class MeanTeacher(FixMatch):
         losses = {}
         for head, probs in zip(heads, predicted, strict=True):
             labeled, own = net.classify(features, head.name).float().split([known, len(view)])
-            pseudo = head.pseudo_labels(PseudoLabels.of(probs), step)
+            pseudo = head.policy(PseudoLabels.of(probs), step)
             losses |= self.head_losses(head, labeled, Student(own, features[known:]), pseudo, step)
         return losses
 

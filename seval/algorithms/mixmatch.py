@@ -1,9 +1,7 @@
 """Algorithms that train on mixtures of images: MixMatch and ReMixMatch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +22,7 @@ class Mix(NamedTuple):
     order: Tensor  # (N,) the other row for each row
 
     @classmethod
-    def draw(cls, n: int, alpha: float, device: torch.device) -> Mix:
+    def draw(cls, n: int, alpha: float, device: torch.device) -> Self:
         share = float(Beta(alpha, alpha).sample())
         return cls(max(share, 1 - share), torch.randperm(n).to(device))
 
@@ -57,28 +55,21 @@ class MixMatch(Algorithm):
         extra, turns = self.unmixed(batch)
         features = net.features(torch.cat([mix(images), *extra]))
         mixed, unmixed = features[: len(images)], features[len(images) :]
-        losses = {}
+        known, copies, losses = len(batch.images), len(batch.views), {}
+        sizes, weight = [known, len(images) - known], self.unlabeled_weight * ramp(progress, self.ramp)
         for head in heads:
             with torch.no_grad():
                 plain = net.classify(guessing, head.name).float().softmax(1)
-            guess = head.pseudo_labels(PseudoLabels.of(plain.unflatten(0, (self.guessing, -1)).mean(0)), step)
-            losses |= self.mixed_losses(head, net.classify(mixed, head.name).float(), batch, guess, mix, progress)
+            guess = head.policy(PseudoLabels.of(plain.unflatten(0, (self.guessing, -1)).mean(0)), step)
+            taught, (labeled, unlabeled) = guess.repeat(copies), net.classify(mixed, head.name).float().split(sizes)
+            targets = mix(torch.cat([as_probs(batch.labels, labeled.shape[1]), taught.probs]))
+            kept = mix(torch.cat([torch.ones_like(targets[:known, 0]), taught.weight]))  # mixed like the images
+            pseudo = PseudoLabels(targets[known:], kept[known:])
+            losses |= head.losses(
+                labeled, targets[:known], progress, unlabeled, pseudo, weight=weight, distance=self.distance
+            )
             losses |= self.unmixed_losses(net, head, unmixed, turns, guess, step)
         return losses
-
-    def mixed_losses(
-        self, head: Head, logits: Tensor, batch: Batch, guess: PseudoLabels, mix: Mix, progress: float
-    ) -> Losses:
-        """The labeled and the unlabeled loss of the mixtures; weights are mixed like the images."""
-        known, copies = len(batch.images), len(batch.views)
-        targets = mix(torch.cat([as_probs(batch.labels, logits.shape[1]), *[guess.probs] * copies]))
-        weight = mix(torch.cat([torch.ones_like(targets[:known, 0]), *[guess.weight] * copies]))
-        pseudo, ramped = (
-            PseudoLabels(targets[known:], weight[known:]),
-            self.unlabeled_weight * ramp(progress, self.ramp),
-        )
-        labeled, unlabeled = logits.tensor_split([known])
-        return head.losses(labeled, targets[:known], progress, unlabeled, pseudo, weight=ramped, distance=self.distance)
 
     def unmixed(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """Unmixed images to train on, and the number of quarter turns of those that are rotated."""

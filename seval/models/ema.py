@@ -1,7 +1,5 @@
 """The exponential moving average of a network. It is evaluated, and it is the teacher in some algorithms."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from typing import Generic, TypeVar
 
@@ -21,21 +19,17 @@ class Ema(Generic[N]):
     def __init__(self, network: N, decay: float) -> None:
         self.network = deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
-        self._pairs = _pairs(self.network, network, floating=True)
-        self._copied = _pairs(self.network, network, floating=False)
+        self._averaged = _tensors(self.network, floating=True), _tensors(network, floating=True)
+        self._copied = _tensors(self.network, floating=False), _tensors(network, floating=False)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Add the network's current state to the average, after optimizer step `step`."""
         weight = 1 - min(1 - 1 / (step + 1), self.decay)
-        torch._foreach_lerp_(*self._pairs, weight)
+        torch._foreach_lerp_(*self._averaged, weight)
         torch._foreach_copy_(*self._copied)
 
 
-def _pairs(average: nn.Module, network: nn.Module, floating: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Tensors of the average and of the network, in the same order, sharing memory with both."""
-
-    def tensors(module: nn.Module) -> list[Tensor]:
-        return [t.detach() for t in (*module.parameters(), *module.buffers()) if t.is_floating_point() is floating]
-
-    return tensors(average), tensors(network)
+def _tensors(module: nn.Module, floating: bool) -> list[Tensor]:
+    """Its parameters and buffers, sharing memory with it, in an order that is the same for every copy."""
+    return [t.detach() for t in (*module.parameters(), *module.buffers()) if t.is_floating_point() is floating]

@@ -1,8 +1,7 @@
 """A backbone and its named classifiers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +56,7 @@ class Network(nn.Module):
         self.backbone.train(not frozen)
         self.auxiliary = nn.ModuleDict(auxiliary(self.feature_dim) if auxiliary else {})
 
-    def train(self, mode: bool = True) -> Network:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.frozen:
             self.backbone.eval()

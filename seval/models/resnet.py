@@ -1,7 +1,5 @@
 """ResNet-50 (He et al., arXiv 1512.03385) as a backbone: as in torchvision, and with a stem for small images."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -61,8 +59,7 @@ def _without_classifier(net: Any) -> nn.Module:
 
 def _weights(given: str) -> Path:
     """The path of the weights, after a check of the file. If none is given, it is downloaded to PyTorch's cache."""
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
-    path = Path(given) if given else cached
+    path = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
     advice = f"put torchvision's ResNet-50 weights IMAGENET1K_V2, {WEIGHTS_FILE}, there, or name them in MODEL.WEIGHTS"
     if not given and not path.is_file():
         _fetch(path, advice)

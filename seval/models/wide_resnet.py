@@ -1,7 +1,5 @@
 """The wide residual network of the SSL literature (Zagoruyko & Komodakis, arXiv 1605.07146), as published for SEVAL."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

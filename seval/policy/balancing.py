@@ -1,7 +1,5 @@
 """Rules that weight pseudo-labels by class, so that all classes count equally (LTL in the paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

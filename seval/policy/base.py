@@ -1,7 +1,5 @@
 """A policy is a chain of rules that refine and weight pseudo-labels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Self, TypeVar, cast
 
@@ -54,7 +52,7 @@ class Facts(NamedTuple):
     feature_dim: int = 0
     num_evaluations: int = 0  # number of calls of `refresh` in the run; 0 if unknown
     artifacts: Mapping[str, np.ndarray] = {}  # saved by this head's policy in the prerequisite run
-    before: tuple[Rule, ...] = ()  # the rules before this one in its policy
+    before: tuple["Rule", ...] = ()  # the rules before this one in its policy
 
     def previous(self, kind: type[R], name: str = "") -> tuple[R, ...]:
         """The earlier rules of type `kind` in the same policy. This is the only way for a rule to access another.
@@ -128,6 +126,7 @@ class Policy(nn.Sequential):
     def __iter__(self) -> Iterator[Rule]:
         return cast(Iterator[Rule], super().__iter__())
 
+    @torch.no_grad()
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         for rule in self:
             pseudo = rule(pseudo, step)

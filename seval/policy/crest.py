@@ -1,7 +1,5 @@
 """CReST: at the end of a run, select unlabeled images and their pseudo-labels as labels for the next generation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """DARP: refine all pseudo-labels together to a target class distribution, and estimate that distribution."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

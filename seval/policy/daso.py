@@ -1,7 +1,5 @@
 """Rules that use features, with a class-balanced queue: DASO's semantic pseudo-labels and USADTM's templates."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

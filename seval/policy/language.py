@@ -1,7 +1,5 @@
 """The policy language: parses and builds policies such as `logit_adjust(1.0) | threshold(0.95) | one_hot`."""
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.metadata import entry_points
 

@@ -1,7 +1,5 @@
 """Rules that refine the probabilities (PLR in the paper)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

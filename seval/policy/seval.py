@@ -1,9 +1,8 @@
 """SEVAL's two rules and the curriculum they learn (arXiv 2407.05370): class offsets pi, then class thresholds tau."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -54,14 +53,13 @@ class Curriculum:
         return {f"{name}_fitted": self.fitted, f"{name}_smoothed": self.smoothed, f"{name}_rare": self.rare}
 
     @classmethod
-    def read(cls, arrays: Mapping[str, np.ndarray], name: str, start: np.ndarray, decay: float) -> Curriculum:
+    def read(cls, arrays: Mapping[str, np.ndarray], name: str, start: np.ndarray, decay: float) -> Self:
         """The inverse of `arrays`. If only the smoothed rows are known, the estimates are recovered with `decay`."""
         curriculum = cls(start, decay)
         smoothed = np.asarray(arrays[f"{name}_smoothed"], np.float64)
         if smoothed.ndim != 2 or smoothed.shape[1] != len(start) or not len(smoothed):
-            raise PolicyError(
-                f"the curriculum of {name} has shape {smoothed.shape}, but must have (evaluations, {len(start)})"
-            )
+            needed = f"(evaluations, {len(start)})"
+            raise PolicyError(f"the curriculum of {name} has shape {smoothed.shape}, but must have {needed}")
         if not (np.isfinite(smoothed) & (smoothed > 0)).all():
             raise PolicyError(f"the curriculum of {name} has values that are not finite or not above 0")
         curriculum.smoothed = smoothed

@@ -1,7 +1,5 @@
 """Rules that set the weights by confidence (THA in the paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -18,18 +16,14 @@ def above(probs: Tensor, tau: Tensor | float) -> Tensor:
     return (confidence >= (tau[label] if isinstance(tau, Tensor) else tau)).to(probs.dtype)
 
 
-class Confidence(Rule):
-    """A rule with a confidence threshold `tau` in [0, 1]."""
+class Threshold(Rule):
+    """FixMatch's fixed threshold (Sohn et al., arXiv 2001.07685): keep pseudo-labels with confidence >= tau."""
 
     def __init__(self, facts: Facts, tau: float = 0.95) -> None:
         super().__init__()
         if not 0 <= tau <= 1:
             raise PolicyError(f"threshold tau is {tau:g}, but must be between 0 and 1")
         self.tau = tau
-
-
-class Threshold(Confidence):
-    """FixMatch's fixed threshold (Sohn et al., arXiv 2001.07685): keep pseudo-labels with confidence >= tau."""
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo._replace(weight=pseudo.weight * above(pseudo.probs, self.tau))
@@ -44,7 +38,7 @@ def flexible_thresholds(tau: float, counts: Tensor) -> Tensor:
     return tau * beta / (2 - beta)
 
 
-class FlexMatch(Confidence):
+class FlexMatch(Threshold):
     """Curriculum pseudo-labeling (Zhang et al., arXiv 2110.08263): better learned classes get higher thresholds.
 
     The learning status of a class is the number of unlabeled images whose last confident prediction is this class,
@@ -167,7 +161,7 @@ def adaptive_thresholds(probs: Tensor, head: int, tau: float, old: Tensor) -> Te
     return found
 
 
-class Adsh(Confidence):
+class Adsh(Threshold):
     """Adaptive class thresholds (Guo & Li, ICML 2022): keep the same share of every class as of the most frequent.
 
     Keeps a row if p / tau >= 1 for any class; `adsh_rectify` then makes the class with the largest p / tau the label.
