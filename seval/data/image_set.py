@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import h5py
 import numpy as np
 
-from seval.data.blocks import Blocks, blocks_of, dataset, dtype_of, size_in_bytes, stored
+from seval.data.blocks import Blocks, blocks_of, dataset, stored
 from seval.errors import DataError, one_line
 
 PARTS = ("train", "test", "unlabeled")
@@ -206,8 +206,8 @@ def _pixel_fault(name: str, part: Part, train: Part) -> str:
         if at.dtype != np.int64 or at.ndim != 1 or len(at) < 2 or at[0] or np.diff(at).min() < 1:
             return f"{name}/offsets must be int64 (N + 1,) and rise from 0"
         return ""
-    if dtype_of(images) != np.uint8 or len(images.shape) != 4 or not size_in_bytes(images):
-        return f"{name}/images must be uint8 (N, c, H, W), but is {dtype_of(images)} {images.shape}"
+    if images.dtype != np.uint8 or len(images.shape) != 4 or not images.nbytes:
+        return f"{name}/images must be uint8 (N, c, H, W), but is {images.dtype} {images.shape}"
     if images.shape[1:] != train.content.shape[1:]:
         return f"{name} has images of {images.shape[1:]}, but train of {train.content.shape[1:]}"
     return ""
