@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seval.data.blocks import Blocks, blocks_of, dataset, digest, stored
-from seval.data.image_set import PARTS, Encoded, ImageSet, Part, check_arrays, class_counts, statistics
+from seval.data.image_set import Encoded, ImageSet, Part, check_arrays, class_counts, statistics
 from seval.data.sources import SOURCES
 from seval.defaults import DEFAULTS
 from seval.errors import DataError, one_line
@@ -202,10 +202,11 @@ def _header(images: ImageSet) -> dict[str, object]:
 
 
 def _load(file: h5py.File, path: Path, in_blocks: bool) -> ImageSet:
-    parts = {name: _load_part(file, name, path, in_blocks) for name in PARTS if name != "unlabeled" or name in file}
-    fields = {key: tuple(read_attribute(file, key)) for key in ("class_names", "mean", "std")}
+    train, test = (_load_part(file, name, path, in_blocks) for name in ("train", "test"))
+    unlabeled = _load_part(file, "unlabeled", path, in_blocks) if "unlabeled" in file else None
+    class_names, mean, std = (tuple(read_attribute(file, key)) for key in ("class_names", "mean", "std"))
     attributes = {key: read_attribute(file, key) for key in _ATTRIBUTES if key != "statistics_of" or key in file.attrs}
-    images = ImageSet(read_attribute(file, "name"), **parts, **fields, attributes=attributes)
+    images = ImageSet(read_attribute(file, "name"), train, test, class_names, mean, std, attributes, unlabeled)
     return images._replace(sha256={key: read_attribute(dataset(file, key), "sha256") for key in images.arrays()})
 
 
