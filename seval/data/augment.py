@@ -3,12 +3,10 @@
 Every image draws its own parameters.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -135,7 +133,7 @@ class Geometry:
     resolution: int = 0  # side to which every view is resized at the end; 0 leaves it as it is
 
     @classmethod
-    def of(cls, dataset: Node) -> Geometry:
+    def of(cls, dataset: Node) -> Self:
         """As the section DATASET of a configuration has it."""
         return cls(padding=dataset.PADDING, cutout=dataset.CUTOUT, crop=dataset.CROP, resolution=dataset.RESOLUTION)
 

@@ -1,17 +1,17 @@
-"""Arrays that need not fit into memory, taken block by block, and what arrays in memory have in common with them."""
-
-from __future__ import annotations
+"""Arrays that need not fit into memory: they are read or made block by block."""
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
 
-BLOCK_BYTES = 1 << 24  # of an array that is read or made block by block
+BLOCK_BYTES = 1 << 24  # about the size of a block
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +25,19 @@ class Blocks:
     shape: tuple[int, ...]
     blocks: Callable[[], Iterator[np.ndarray]]
     offsets: np.ndarray | None = None
+    dtype: ClassVar[np.dtype] = np.dtype(np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0] if self.offsets is None else len(self.offsets) - 1
 
 
 def digest(array: np.ndarray | Blocks, blocks: Iterable[np.ndarray] | None = None) -> str:
-    """SHA-256 over dtype, shape and bytes (C order), taken of `blocks`, those of the array where none are given."""
-    sha = hashlib.sha256(json.dumps([dtype_of(array).str, list(map(int, array.shape))]).encode())
+    """SHA-256 over dtype, shape and bytes (C order); in memory or not. The bytes are those of `blocks` if given."""
+    sha = hashlib.sha256(json.dumps([array.dtype.str, list(map(int, array.shape))]).encode())
     for block in blocks_of(array) if blocks is None else blocks:
         sha.update(np.ascontiguousarray(block).data)
     return sha.hexdigest()
@@ -43,16 +48,8 @@ def blocks_of(array: np.ndarray | Blocks) -> Iterable[np.ndarray]:
     return array.blocks() if isinstance(array, Blocks) else [array]
 
 
-def dtype_of(array: np.ndarray | Blocks) -> np.dtype:
-    return np.dtype(np.uint8) if isinstance(array, Blocks) else array.dtype
-
-
-def size_in_bytes(array: np.ndarray | Blocks) -> int:
-    return int(np.prod(array.shape, dtype=np.int64)) * dtype_of(array).itemsize
-
-
 def dataset(group: h5py.Group, key: str) -> h5py.Dataset:
-    """The array at `key` below a group of an HDF5 file. Raises `KeyError` where there is none."""
+    """The array at `key` in a group of an HDF5 file. Raises `KeyError` where there is none."""
     if not isinstance(found := group[key], h5py.Dataset):
         raise KeyError(f"{group.name}/{key} is not an array")
     return found
@@ -63,7 +60,7 @@ def stored(path: Path, key: str, shape: tuple[int, ...], offsets: np.ndarray | N
 
     def blocks() -> Iterator[np.ndarray]:
         with h5py.File(path, "r") as file:
-            rows = max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:]))))
+            rows = max(1, BLOCK_BYTES // max(1, math.prod(shape[1:])))
             for start in range(0, shape[0], rows):
                 yield dataset(file, key)[start : start + rows]
 

@@ -3,8 +3,6 @@
 Nothing here is random, and nothing here imports PyTorch, so that a worker starts at once and stays small.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

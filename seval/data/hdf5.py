@@ -5,26 +5,24 @@ Groups `train`, `test` and, where a set has one, `unlabeled` hold `labels` int64
 A group may hold `batch` uint8 (N,) too; see `Part`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from seval.data.blocks import Blocks, blocks_of, dataset, digest, dtype_of, size_in_bytes, stored
-from seval.data.image_set import PARTS, Encoded, ImageSet, Part, check_arrays, class_counts, statistics
+from seval.data.blocks import Blocks, blocks_of, dataset, digest, stored
+from seval.data.image_set import Encoded, ImageSet, Part, check_arrays, class_counts, statistics
 from seval.data.sources import SOURCES
 from seval.defaults import DEFAULTS
 from seval.errors import DataError, one_line
 
-T = TypeVar("T")
 FORMAT = 1  # of the layout; raise it when a reader of the old one would misread the new one
 _CHUNK_BYTES = 1 << 20
 #: Attributes of the file beside those that have a field of their own in `ImageSet`; the last may be missing.
@@ -32,16 +30,14 @@ _ATTRIBUTES = ("source", "license", "credit", "sources_sha256", "official", "cla
 
 
 def data_file(name: str, root: str | Path | None = None) -> Path:
-    """ROOT/NAME.h5, where a root left at its default gives way to the environment variable SEVAL_DATA."""
-    default = DEFAULTS.DATASET.ROOT
-    root = default if root is None else root
-    if str(root) == default:
-        root = os.environ.get("SEVAL_DATA") or root
+    """ROOT/NAME.h5, where the environment variable SEVAL_DATA replaces the default root."""
+    if root is None or str(root) == DEFAULTS.DATASET.ROOT:
+        root = os.environ.get("SEVAL_DATA") or DEFAULTS.DATASET.ROOT
     return Path(root) / f"{name}.h5"
 
 
 def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
-    """Write the set aside, then rename it: nothing half-made ever bears the final name.
+    """Write the set to a temporary file, then rename it: a file of the final name is always complete.
 
     `Blocks` are written, and their SHA-256 taken, block by block. With the same build of HDF5 and zlib, the same arrays
     give the same bytes, in memory or not. Raises `DataError` where the arrays do not follow the layout.
@@ -54,7 +50,7 @@ def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
     options = {"fletcher32": True, "track_times": False}
     options |= {"compression": "gzip", "compression_opts": 9} if compress else {}
     arrays = images.arrays()
-    size = sum(size_in_bytes(array) for array in arrays.values())
+    size = sum(array.nbytes for array in arrays.values())
     try:
         # From this version of the format on, HDF5 checksums its own metadata too.
         with (
@@ -64,7 +60,7 @@ def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
             for key, value in _header(images).items():
                 file.attrs[key] = encode_attribute(value)
             for key, array in arrays.items():
-                _store(file, key, array, options, bar.update)
+                _store(file, key, array, options, bar)
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -81,16 +77,13 @@ def read(path: str | Path, *, in_blocks: bool = False) -> ImageSet:
     path = Path(path)
     if not path.is_file():
         raise DataError(_missing(path))
-
-    def checked() -> ImageSet:
+    with _guarded(path):
         with h5py.File(path, "r") as file:
             if (version := read_attribute(file, "format")) != FORMAT:
                 raise DataError(f"{path} is of format {version}, but this code reads format {FORMAT}; {_again(path)}")
             images = _load(file, path, in_blocks)
         check_arrays(images, f"{path} is damaged", _again(path))
-        return images
-
-    return _guarded(path, checked)
+    return images
 
 
 def verify(path: str | Path) -> ImageSet:
@@ -101,7 +94,10 @@ def verify(path: str | Path) -> ImageSet:
     """
     path = Path(path)
     images = read(path, in_blocks=True)
-    _guarded(path, lambda: _verify_arrays(path, images))
+    with _guarded(path):
+        for key, array in images.arrays().items():
+            if digest(array) != images.sha256[key]:
+                raise DataError(f"{path} was altered: {key} does not match its SHA-256; {_again(path)}")
     if class_counts(images) != images.attributes["class_counts"]:
         raise DataError(f"{path} was altered: its class counts do not match its labels; {_again(path)}")
     if images.attributes["official"] and images.train.offsets is None and "statistics_of" not in images.attributes:
@@ -132,10 +128,11 @@ def _again(path: Path) -> str:
     return f"write it again: {remedy(path)}"
 
 
-def _guarded(path: Path, reading: Callable[[], T]) -> T:
-    """HDF5, JSON and NumPy raise many errors on altered bytes, whichever they meet; the user gets the same one."""
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    """HDF5, JSON and NumPy raise many kinds of errors on altered bytes; turn all of them into the same `DataError`."""
     try:
-        return reading()
+        yield
     except DataError:
         raise
     except (OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
@@ -143,7 +140,7 @@ def _guarded(path: Path, reading: Callable[[], T]) -> T:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what writers of `path` left aside that were killed on this machine."""
+    """Remove the temporary files of writers of `path` that were killed on this machine."""
     for left in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.partial"):
         try:
             os.kill(int(left.name.split(".")[-2]), 0)
@@ -153,20 +150,18 @@ def _sweep(path: Path) -> None:
             pass  # not ours
 
 
-def _store(
-    file: h5py.File, key: str, array: np.ndarray | Blocks, options: dict, progress: Callable[[int], object]
-) -> None:
-    """Write one array and its SHA-256."""
-    shape, dtype = array.shape, dtype_of(array)
-    chunk = _CHUNK_BYTES // 4 if key.endswith("/encoded") else _CHUNK_BYTES  # these are read an image at a time
-    rows = min(shape[0], max(1, chunk * shape[0] // size_in_bytes(array)))
-    data = file.create_dataset(key, shape, dtype, chunks=(rows, *shape[1:]), **options)
+def _store(file: h5py.File, key: str, array: np.ndarray | Blocks, options: dict, bar: tqdm) -> None:
+    """Write an array and its SHA-256."""
+    shape = array.shape
+    chunk = _CHUNK_BYTES // 4 if key.endswith("/encoded") else _CHUNK_BYTES  # encoded images are read singly
+    rows = min(shape[0], max(1, chunk * shape[0] // array.nbytes))
+    data = file.create_dataset(key, shape, array.dtype, chunks=(rows, *shape[1:]), **options)
 
     def written() -> Iterator[np.ndarray]:
         done = 0
         for block in _aligned(key, array, rows):
             data[done : done + len(block)] = block
-            progress(block.nbytes)
+            bar.update(block.nbytes)
             done += len(block)
             yield block
 
@@ -178,7 +173,7 @@ def _aligned(key: str, array: np.ndarray | Blocks, rows: int) -> Iterator[np.nda
 
     Raises `DataError` where the blocks do not have the promised dtype and shape.
     """
-    shape, dtype = array.shape, dtype_of(array)
+    shape, dtype = array.shape, array.dtype
     held, count, total = [], 0, 0
     for block in blocks_of(array):
         total += len(block)
@@ -198,12 +193,6 @@ def _aligned(key: str, array: np.ndarray | Blocks, rows: int) -> Iterator[np.nda
         yield np.concatenate(held)
 
 
-def _verify_arrays(path: Path, images: ImageSet) -> None:
-    for key, array in images.arrays().items():
-        if digest(array) != images.sha256[key]:
-            raise DataError(f"{path} was altered: {key} does not match its SHA-256; {_again(path)}")
-
-
 def _header(images: ImageSet) -> dict[str, object]:
     attributes = {**images.attributes, "class_counts": class_counts(images)}
     fields = {key: getattr(images, key) for key in ("name", "class_names", "mean", "std")}
@@ -211,16 +200,12 @@ def _header(images: ImageSet) -> dict[str, object]:
 
 
 def _load(file: h5py.File, path: Path, in_blocks: bool) -> ImageSet:
-    fields = {key: read_attribute(file, key) for key in ("name", "class_names", "mean", "std")}
-    fields |= {key: tuple(value) for key, value in fields.items() if key != "name"}
-    parts, sha256 = {}, {}
-    for name in PARTS:
-        if name != "unlabeled" or name in file:
-            parts[name] = _load_part(file, name, path, in_blocks)
-            for key in parts[name].arrays():
-                sha256[f"{name}/{key}"] = read_attribute(dataset(file, f"{name}/{key}"), "sha256")
+    train, test = (_load_part(file, name, path, in_blocks) for name in ("train", "test"))
+    unlabeled = _load_part(file, "unlabeled", path, in_blocks) if "unlabeled" in file else None
+    class_names, mean, std = (tuple(read_attribute(file, key)) for key in ("class_names", "mean", "std"))
     attributes = {key: read_attribute(file, key) for key in _ATTRIBUTES if key != "statistics_of" or key in file.attrs}
-    return ImageSet(**fields, **parts, attributes=attributes, sha256=sha256)
+    images = ImageSet(read_attribute(file, "name"), train, test, class_names, mean, std, attributes, unlabeled)
+    return images._replace(sha256={key: read_attribute(dataset(file, key), "sha256") for key in images.arrays()})
 
 
 def _load_part(file: h5py.File, name: str, path: Path, in_blocks: bool) -> Part:

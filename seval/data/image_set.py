@@ -1,7 +1,5 @@
 """What an image set consists of: its parts, whose images are in memory, in the HDF5 file or come block by block."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +10,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from seval.data.blocks import Blocks, blocks_of, dataset, dtype_of, size_in_bytes, stored
+from seval.data.blocks import Blocks, blocks_of, dataset, stored
 from seval.errors import DataError, one_line
 
 PARTS = ("train", "test", "unlabeled")
@@ -56,8 +54,8 @@ class Encoded:
 class Joined:
     """The encoded images of one part and, numbered after them, those of another."""
 
-    first: Encoded | Joined
-    second: Encoded | Joined
+    first: "Encoded | Joined"
+    second: "Encoded | Joined"
 
     @property
     def path(self) -> Path:
@@ -195,8 +193,8 @@ def _pixel_fault(name: str, part: Part, train: Part) -> str:
         if at.dtype != np.int64 or at.ndim != 1 or len(at) < 2 or at[0] or np.diff(at).min() < 1:
             return f"{name}/offsets must be int64 (N + 1,) and rise from 0"
         return ""
-    if dtype_of(images) != np.uint8 or len(images.shape) != 4 or not size_in_bytes(images):
-        return f"{name}/images must be uint8 (N, c, H, W), but is {dtype_of(images)} {images.shape}"
+    if images.dtype != np.uint8 or len(images.shape) != 4 or not images.nbytes:
+        return f"{name}/images must be uint8 (N, c, H, W), but is {images.dtype} {images.shape}"
     if images.shape[1:] != train.content.shape[1:]:
         return f"{name} has images of {images.shape[1:]}, but train of {train.content.shape[1:]}"
     return ""

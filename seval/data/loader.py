@@ -1,7 +1,5 @@
 """Images on the device, or decoded on their way to it, and the endless, resumable batches drawn from them."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -131,9 +129,9 @@ class Sampler:
         head, self.pending = self.pending[: self.batch], self.pending[self.batch :]
         return head
 
-    def twin(self) -> Sampler:
+    def twin(self) -> Self:
         """Another sampler, which will draw what this sampler will draw."""
-        twin = Sampler(size=self.size, batch=self.batch, generator=torch.Generator(), weights=self.weights)
+        twin = type(self)(size=self.size, batch=self.batch, generator=torch.Generator(), weights=self.weights)
         twin.load_state_dict(self.state_dict())
         return twin
 

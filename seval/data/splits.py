@@ -10,10 +10,8 @@
             they are among the unlabeled ones too.
 """
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,17 +19,19 @@ import numpy as np
 from seval.defaults import Node, node_of, own_node
 from seval.errors import ConfigError
 
+_NONE = np.empty(0, np.int64)
+
 
 class Splits(NamedTuple):
     """Indices int64 into the training images; disjoint, except that protocol acr repeats the labeled ones as unlabeled.
 
-    `unlabeled` are indices into the set's own unlabeled images where it has such.
+    `unlabeled` are indices into the set's own unlabeled images if it has any.
     """
 
     labeled: np.ndarray
     unlabeled: np.ndarray
-    held_out: np.ndarray  # what learning rules fit on; empty where HELD_OUT is none
-    valid: np.ndarray  # class-balanced
+    held_out: np.ndarray = _NONE  # what learning rules fit on; empty where HELD_OUT is none
+    valid: np.ndarray = _NONE  # class-balanced
 
 
 def long_tail(head: int, factor: float, *, num_classes: int, reverse: bool = False) -> list[int]:
@@ -46,27 +46,27 @@ def long_tail(head: int, factor: float, *, num_classes: int, reverse: bool = Fal
 def split(labels: np.ndarray, cfg: Node, *, pool: np.ndarray | None = None, batch: np.ndarray | None = None) -> Splits:
     """The splits of `cfg.SEED` over training `labels` (N,).
 
-    pool (M,) bool are the images of a set's own unlabeled part, true where they are of the training classes; batch
-    (N,) numbers the published files that images came in. Raises `ConfigError` where a class has too few images.
+    pool (M,) bool says which images of a set's own unlabeled part are of the training classes; batch (N,) numbers the
+    published files that images came in. Raises `ConfigError` where a class has too few images.
     """
     labels = np.asarray(labels)
     if pool is not None:
-        labeled, unlabeled, valid = _with_own_pool(labels, cfg, np.asarray(pool))
+        splits = _with_own_pool(labels, cfg, np.asarray(pool))
     elif batch is not None:
-        labeled, unlabeled, valid = _by_batch(labels, cfg, np.asarray(batch))
+        splits = _by_batch(labels, cfg, np.asarray(batch))
     else:
-        labeled, unlabeled, valid = (_seval if cfg.DATASET.PROTOCOL == "seval" else _from_all)(labels, cfg)
-    held_out = _none()
+        splits = (_seval if cfg.DATASET.PROTOCOL == "seval" else _from_all)(labels, cfg)
     if cfg.DATASET.HELD_OUT == "labeled":
-        labeled, held_out = _hold_out(labels, labeled, cfg)
-    elif cfg.DATASET.HELD_OUT == "valid":
-        if not len(valid):
+        labeled, held_out = _hold_out(labels, splits.labeled, cfg)
+        return splits._replace(labeled=labeled, held_out=held_out)
+    if cfg.DATASET.HELD_OUT == "valid":
+        if not len(splits.valid):
             raise ConfigError(
                 f"DATASET.HELD_OUT is valid, but there are no validation images (DATASET.NUM_VALID "
                 f"{cfg.DATASET.NUM_VALID}, DATASET.PROTOCOL {cfg.DATASET.PROTOCOL}); set it to labeled"
             )
-        held_out, valid = valid, held_out
-    return Splits(labeled, unlabeled, held_out, valid)
+        return splits._replace(held_out=splits.valid, valid=_NONE)
+    return splits
 
 
 def manifest(splits: Splits, labels: np.ndarray, pool_labels: np.ndarray | None = None) -> dict[str, dict[str, object]]:
@@ -86,137 +86,126 @@ def manifest(splits: Splits, labels: np.ndarray, pool_labels: np.ndarray | None 
     return described
 
 
-def _seval(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    tail, classes, seed = own_node(cfg), range(int(labels.max()) + 1), cfg.SEED
-    reverse = cfg.DATASET.REVERSE_UL_DISTRIBUTION
-    labeled_counts = long_tail(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes=len(classes))
-    unlabeled_counts = long_tail(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes=len(classes), reverse=reverse)
-    # the labeled pool is set aside whole, however few of it are kept
-    pools = [tail.NUM_LABELED_HEAD if m else n for n, m in zip(labeled_counts, unlabeled_counts, strict=True)]
-    _require_room(labels, cfg, labeled_counts, pools, unlabeled_counts)
+def _seval(labels: np.ndarray, cfg: Node) -> Splits:
+    tail, num_classes, reverse = own_node(cfg), int(labels.max()) + 1, cfg.DATASET.REVERSE_UL_DISTRIBUTION
+    head = tail.NUM_LABELED_HEAD
+    n = long_tail(head, tail.IMB_FACTOR_L, num_classes=num_classes)
+    m = long_tail(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes=num_classes, reverse=reverse)
+    # the labeled pool is set aside whole, however few of its images are kept
+    _require_room(labels, cfg, n, [head if u else k for k, u in zip(n, m, strict=True)], m)
     train, valid = _validation(labels, cfg)
-    members, head = _shuffled(labels, train, classes, seed), tail.NUM_LABELED_HEAD
-    labeled = _join(m[:head] for m in members)
-    unlabeled = _join(m[head : head + tail.NUM_UNLABELED_HEAD] for m in members)
+    members = _shuffled(_members(labels, train), cfg.SEED)
+    labeled = [i[:head] for i in members]
+    unlabeled = [i[head : head + tail.NUM_UNLABELED_HEAD] for i in members]
     if tail.IMB_FACTOR_L > 1:
-        labeled = _thin(labels, labeled, classes, labeled_counts, seed)
+        labeled = _thin(labeled, n, cfg.SEED)
     if tail.IMB_FACTOR_UL > 1:
         order = slice(None, None, -1 if reverse else 1)  # the most frequent class is drawn first
-        unlabeled = _thin(labels, unlabeled, classes[order], unlabeled_counts[order], seed)
-    return labeled, unlabeled, valid
+        unlabeled = _thin(unlabeled[order], m[order], cfg.SEED)
+    return Splits(_join(labeled), _join(unlabeled), valid=valid)
 
 
-def _from_all(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _from_all(labels: np.ndarray, cfg: Node) -> Splits:
     """Protocols usb and acr."""
-    usb, tail, num_classes = cfg.DATASET.PROTOCOL == "usb", own_node(cfg), int(labels.max()) + 1
-    counts = _totals_or_tail if usb else _by_powers
-    n = counts(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L, num_classes=num_classes)
-    m = counts(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes=num_classes)
+    usb, tail, members = cfg.DATASET.PROTOCOL == "usb", own_node(cfg), _whole_classes(labels, cfg)
+
+    def counts(head: int, factor: float) -> list[int]:
+        return _by_powers(head // len(members) if usb and factor == 1 else head, factor, num_classes=len(members))
+
+    n = counts(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L)
+    m = counts(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL)
     m = m[::-1] if cfg.DATASET.REVERSE_UL_DISTRIBUTION else m
     _require_room(labels, cfg, n, n, m)
     # the unlabeled images begin after the labeled ones, except in acr, which repeats these
-    drawn = list(zip(_whole_classes(labels, cfg), n, m, strict=True))
-    return _join(i[:k] for i, k, _ in drawn), _join(i[k * usb : k + u] for i, k, u in drawn), _none()
+    drawn = list(zip(members, n, m, strict=True))
+    return Splits(_join(i[:k] for i, k, _ in drawn), _join(i[k * usb : k + u] for i, k, u in drawn))
 
 
 def _whole_classes(labels: np.ndarray, cfg: Node) -> list[np.ndarray]:
     """All images of each class, shuffled for protocol usb, in file order for acr."""
-    classes = range(int(labels.max()) + 1)
-    if cfg.DATASET.PROTOCOL == "usb":
-        return _shuffled(labels, np.arange(len(labels)), classes, cfg.SEED)
-    return [np.flatnonzero(labels == c) for c in classes]
+    members = _members(labels)
+    return _shuffled(members, cfg.SEED) if cfg.DATASET.PROTOCOL == "usb" else members
 
 
-def _with_own_pool(labels: np.ndarray, cfg: Node, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _with_own_pool(labels: np.ndarray, cfg: Node, pool: np.ndarray) -> Splits:
     """STL-10, with a long tail of labels beside its unlabeled images; Semi-Aves, whose labels are all used."""
-    name, own = node_of(cfg.DATASET.NAME), own_node(cfg)
-    if name == "AVES":
-        return np.arange(len(labels)), np.flatnonzero(pool | (own.UL_SOURCE == "all")), _none()
-    classes = range(int(labels.max()) + 1)
-    published = cfg.DATASET.PROTOCOL == "seval"
+    own, num_classes = own_node(cfg), int(labels.max()) + 1
+    if node_of(cfg.DATASET.NAME) == "AVES":
+        return Splits(np.arange(len(labels)), np.flatnonzero(pool | (own.UL_SOURCE == "all")))
+    published, unlabeled = cfg.DATASET.PROTOCOL == "seval", np.arange(len(pool))
     tail = long_tail if published else _by_powers
-    counts = tail(own.NUM_LABELED_HEAD, own.IMB_FACTOR_L, num_classes=len(classes))
-    _require_room(labels, cfg, counts, counts, [0] * len(classes))
-    if published:
-        train, valid = _validation(labels, cfg)
-        labeled = _thin(labels, train, classes, counts, cfg.SEED) if own.IMB_FACTOR_L > 1 else train
-    else:
-        labeled = _join(i[:n] for i, n in zip(_whole_classes(labels, cfg), counts, strict=True))
-        valid = _none()
-    return labeled, np.arange(len(pool)), valid
+    counts = tail(own.NUM_LABELED_HEAD, own.IMB_FACTOR_L, num_classes=num_classes)
+    _require_room(labels, cfg, counts, counts, [0] * num_classes)
+    if not published:
+        return Splits(_join(i[:n] for i, n in zip(_whole_classes(labels, cfg), counts, strict=True)), unlabeled)
+    labeled, valid = _validation(labels, cfg)
+    if own.IMB_FACTOR_L > 1:
+        labeled = _join(_thin(_members(labels, labeled), counts, cfg.SEED))
+    return Splits(labeled, unlabeled, valid=valid)
 
 
-def _by_batch(labels: np.ndarray, cfg: Node, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _by_batch(labels: np.ndarray, cfg: Node, batch: np.ndarray) -> Splits:
     """Small-ImageNet-127: the labels of the first published file, or a tenth of each class at random."""
-    if cfg.DATASET.IMAGENET.LABELED == "batch_1":
-        chosen = batch == 1
-    else:
-        chosen = np.zeros(len(labels), bool)
-        for members in _shuffled(labels, np.arange(len(labels)), range(int(labels.max()) + 1), cfg.SEED):
-            chosen[members[: round(len(members) / 10)]] = True
-    return np.flatnonzero(chosen), np.flatnonzero(~chosen), _none()
+    chosen = batch == 1
+    if cfg.DATASET.IMAGENET.LABELED != "batch_1":
+        members = _shuffled(_members(labels), cfg.SEED)
+        chosen = np.isin(np.arange(len(labels)), _join(m[: round(len(m) / 10)] for m in members))
+    return Splits(np.flatnonzero(chosen), np.flatnonzero(~chosen))
 
 
 def _validation(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:
     """(training, validation) indices, class after class in the order of a shuffle."""
-    everything, num_classes = np.arange(len(labels)), int(labels.max()) + 1
-    per_class = cfg.DATASET.NUM_VALID // num_classes
     if cfg.DATASET.NUM_VALID <= 0:
-        return everything, _none()
-    members = _shuffled(labels, everything, range(num_classes), cfg.SEED)
+        return np.arange(len(labels)), _NONE
+    members = _shuffled(_members(labels), cfg.SEED)
+    per_class = cfg.DATASET.NUM_VALID // len(members)
     return _join(m[per_class:] for m in members), _join(m[:per_class] for m in members)
 
 
 def _hold_out(labels: np.ndarray, labeled: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:
     """(kept, held out): int(n * portion) of each class, or equally many of each class.
 
-    As published: a long tail comes class by class in random order, so the first ones are taken; Semi-Aves shuffles
+    As published: a long tail comes class by class in random order, so its first images are taken; Semi-Aves shuffles
     each class; where equally many are taken of each class, all images are shuffled at once.
     """
-    dataset, classes = cfg.DATASET, range(int(labels.max()) + 1)
+    dataset = cfg.DATASET
     if dataset.HELD_OUT_PER_CLASS:
-        order = np.random.RandomState(cfg.SEED).permutation(labeled)
-        members = [order[labels[order] == c] for c in classes]
-    elif node_of(dataset.NAME) == "AVES":
-        members = _shuffled(labels, labeled, classes, cfg.SEED)
-    else:
-        members = [labeled[labels[labeled] == c] for c in classes]
+        labeled = np.random.RandomState(cfg.SEED).permutation(labeled)
+    members = _members(labels, labeled)
+    if node_of(dataset.NAME) == "AVES" and not dataset.HELD_OUT_PER_CLASS:
+        members = _shuffled(members, cfg.SEED)
     counts = [dataset.HELD_OUT_PER_CLASS or int(len(m) * dataset.HELD_OUT_PORTION) for m in members]
-    for c, (m, count) in enumerate(zip(members, counts, strict=True)):
+    pairs = list(zip(members, counts, strict=True))
+    for c, (m, count) in enumerate(pairs):
         if len(m) <= count:
             raise ConfigError(
                 f"holding out {count} labels of class {c} leaves none of its {len(m)}; "
                 "lower DATASET.HELD_OUT_PER_CLASS or set DATASET.HELD_OUT_PORTION"
             )
-    pairs = list(zip(members, counts, strict=True))
     return _join(m[count:] for m, count in pairs), _join(m[:count] for m, count in pairs)
 
 
-def _shuffled(labels: np.ndarray, indices: np.ndarray, classes: Iterable[int], seed: int) -> list[np.ndarray]:
-    """For each of `classes` in turn, its members among `indices`, shuffled by one random stream, fresh from `seed`."""
+def _members(labels: np.ndarray, indices: np.ndarray | None = None) -> list[np.ndarray]:
+    """The images of each class, in the order of `indices`; by default all of them, in file order."""
+    indices = np.arange(len(labels)) if indices is None else indices
+    return [indices[labels[indices] == c] for c in range(int(labels.max()) + 1)]
+
+
+def _shuffled(members: list[np.ndarray], seed: int) -> list[np.ndarray]:
+    """Each class in turn, shuffled by one random stream, fresh from `seed`."""
     rng = np.random.RandomState(seed)
-    members = [indices[labels[indices] == c] for c in classes]
-    for m in members:
-        rng.shuffle(m)
-    return members
+    return [rng.permutation(m) for m in members]
 
 
-def _thin(
-    labels: np.ndarray, indices: np.ndarray, classes: Iterable[int], counts: Sequence[int], seed: int
-) -> np.ndarray:
-    """The first `counts[rank]` of the shuffled members of `classes[rank]`, class after class."""
-    members = _shuffled(labels, indices, classes, seed)
-    return _join(m[:count] for m, count in zip(members, counts, strict=True))
+def _thin(members: list[np.ndarray], counts: list[int], seed: int) -> list[np.ndarray]:
+    """The first `counts[i]` images of the shuffled `members[i]`."""
+    return [m[:count] for m, count in zip(_shuffled(members, seed), counts, strict=True)]
 
 
 def _by_powers(head: int, factor: float, *, num_classes: int) -> list[int]:
     """The long tail as USB and ACR compute it; it can differ from `long_tail` by an image."""
     mu = np.power(1 / factor, 1 / (num_classes - 1))
     return [int(head * np.power(mu, k)) for k in range(num_classes - 1)] + [int(head / factor)]
-
-
-def _totals_or_tail(head: int, factor: float, *, num_classes: int) -> list[int]:
-    return [head // num_classes] * num_classes if factor == 1 else _by_powers(head, factor, num_classes=num_classes)
 
 
 def _require_room(labels: np.ndarray, cfg: Node, labeled: list[int], pools: list[int], unlabeled: list[int]) -> None:
@@ -240,9 +229,5 @@ def _require_room(labels: np.ndarray, cfg: Node, labeled: list[int], pools: list
             )
 
 
-def _none() -> np.ndarray:
-    return np.empty(0, np.int64)
-
-
 def _join(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate([_none(), *parts])
+    return np.concatenate([_NONE, *parts])

@@ -23,7 +23,7 @@ from tests.standins import (
     write_small_cifar10,
 )
 
-cifar10, cifar100 = cifar.read_cifar10, cifar.read_cifar100
+cifar10, cifar100 = cifar.CIFAR10.read, cifar.CIFAR100.read
 
 
 def test_cifar10(tmp_path, tiny):

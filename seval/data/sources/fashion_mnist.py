@@ -1,7 +1,5 @@
 """Fashion-MNIST from its IDX files, and the subset of it that ships with the code."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import zlib
@@ -29,11 +27,7 @@ TINY_TRAIN, TINY_TEST = 4700, 300
 
 
 def read(raw: Path) -> ImageSet:
-    """Fashion-MNIST, 28 x 28 gray, from the four IDX files, packed (.gz) or not, in `raw` or `raw`/FashionMNIST/raw.
-
-    `official` says whether every file is the published one; others are taken as they are.
-    Raises `DataError` for a file that is missing, truncated or of another format.
-    """
+    """Fashion-MNIST, 28 x 28 gray, from the four IDX files, packed (.gz) or not, in `raw` or `raw`/FashionMNIST/raw."""
     files = _files(raw)
     parts = []
     for part in ("train", "t10k"):
@@ -45,7 +39,7 @@ def read(raw: Path) -> ImageSet:
                 f"{labels.max()}; {AGAIN}"
             )
         parts.append(Part(images[:, None], labels.astype(np.int64)))
-    made = provenance(files, None)
+    made = provenance(files)
     return ImageSet(
         name="fashion_mnist",
         train=parts[0],
@@ -57,9 +51,9 @@ def read(raw: Path) -> ImageSet:
             "source": "https://github.com/zalandoresearch/fashion-mnist",
             "license": "MIT, Copyright 2017 Zalando SE",
             "credit": "H. Xiao, K. Rasul, R. Vollgraf (Zalando Research), Fashion-MNIST, 2017, arXiv:1708.07747",
-            "sources_sha256": made["sources_sha256"],
-            "official": made["sources_sha256"] == FILES_SHA256,
-        },
+        }
+        | made
+        | {"official": made["sources_sha256"] == FILES_SHA256},
     )
 
 

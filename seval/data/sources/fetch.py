@@ -1,7 +1,5 @@
 """Fetch the publishers' archives: every address in one place, resumed where it stopped, checked by MD5."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import os
@@ -16,34 +14,31 @@ from seval.errors import DataError, one_line
 
 
 class Archive(NamedTuple):
-    """A published file, the MD5 torchvision expects of it, and where it lies, in the order of trial."""
+    """A published file, the MD5 that torchvision expects, and its addresses in the order of trial."""
 
     name: str
     md5: str
     urls: tuple[str, ...]
 
 
-def _fashion(name: str, md5: str) -> Archive:
-    mirrors = (
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
-    )
-    return Archive(name, md5, tuple(mirror + name for mirror in mirrors))
+def _archive(name: str, md5: str, *folders: str) -> Archive:
+    return Archive(name, md5, tuple(folder + name for folder in folders))
 
 
-def _one(md5: str, url: str) -> tuple[Archive]:
-    return (Archive(url.rpartition("/")[2], md5, (url,)),)
-
-
+_CIFAR, _STL10 = "https://www.cs.toronto.edu/~kriz/", "http://ai.stanford.edu/~acoates/stl10/"
+_FASHION = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+)
 ARCHIVES = {
-    "cifar10": _one("c58f30108f718f92721af3b95e74349a", "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"),
-    "cifar100": _one("eb9058c3a382ffc7106e4002c42a8d85", "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"),
-    "stl10": _one("91f7769df0f17e558f3565bffb0c7dfb", "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"),
+    "cifar10": (_archive("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", _CIFAR),),
+    "cifar100": (_archive("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", _CIFAR),),
+    "stl10": (_archive("stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb", _STL10),),
     "fashion_mnist": (
-        _fashion("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-        _fashion("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
-        _fashion("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
-        _fashion("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+        _archive("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", *_FASHION),
+        _archive("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", *_FASHION),
+        _archive("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79", *_FASHION),
+        _archive("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310", *_FASHION),
     ),
 }
 _TRIALS = 3  # of every address: a long download often breaks
@@ -52,7 +47,7 @@ _TRIALS = 3  # of every address: a long download often breaks
 def fetch(archives: tuple[Archive, ...], folder: Path) -> None:
     """Put the archives into `folder`, except those that are there and complete.
 
-    What came before an interruption stays in NAME.part, and the next call resumes from there.
+    What an interrupted download left is in NAME.part, and the next call resumes from there.
     Raises `DataError` where no address gives the published file.
     """
     folder.mkdir(parents=True, exist_ok=True)

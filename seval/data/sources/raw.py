@@ -1,7 +1,5 @@
 """What every source needs: raw files from a folder or an archive, their checksums, pickles that cannot run anything."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import pickle
@@ -26,7 +24,11 @@ LARGE = 1 << 28  # an archive's larger files are unpacked anew whenever they are
 
 
 class Source(NamedTuple):
-    """How a set is made: `read(raw)` takes the folder of raw files."""
+    """How a set is made: `read(raw)` takes the folder of raw files.
+
+    It raises `DataError` for a file that is missing, truncated or of another format. Files that are not the published
+    ones but have their format are read too: the set's attribute `official` says whether all are the published ones.
+    """
 
     read: Callable[[Path], ImageSet]
     files: str  # the official files, for people
@@ -124,7 +126,7 @@ def _extracted(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return content
 
 
-def provenance(files: Mapping[str, Raw], md5: Mapping[str, str] | None) -> dict[str, object]:
+def provenance(files: Mapping[str, Raw], md5: Mapping[str, str] | None = None) -> dict[str, object]:
     """The attributes `sources_sha256` and `official`: whether the files with a published `md5` are the published ones.
 
     The SHA-256 are those of the unpacked files, so that it does not matter how they were packed.
@@ -196,6 +198,6 @@ def labels_in(batch: Mapping[str, object], key: str, where: str, *, count: int, 
     return labels.astype(np.int64)
 
 
-def rank_by_frequency(counts: np.ndarray) -> np.ndarray:
+def frequency_rank(counts: np.ndarray) -> np.ndarray:
     """New class of each old one: by falling count, ties by the old number."""
     return np.argsort(np.argsort(-counts, kind="stable"), kind="stable")

@@ -1,7 +1,5 @@
 """Semi-Aves: birds of 200 labeled species, and unlabeled ones of the same and of other species, as JPEG files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -11,7 +9,7 @@ from tqdm import tqdm
 
 from seval.data.blocks import Blocks
 from seval.data.image_set import ImageSet, Part
-from seval.data.sources.raw import Source, on_disk, provenance, rank_by_frequency
+from seval.data.sources.raw import Source, frequency_rank, on_disk, provenance
 from seval.errors import DataError
 
 _FOLDER, _CLASSES = "semi_fgvc", 200
@@ -36,8 +34,7 @@ def read(raw: Path) -> ImageSet:
 
     Images stay JPEG, as `Blocks` of encoded images. The unlabeled part is u_train_in.txt and then the rest of
     u_train.txt; its `batch` is 1 for in-class and 2 for out-of-class images. Classes are ordered by falling frequency
-    in l_train_val.txt, ties by the published number, here and nowhere else. Files in the folders that no list names are
-    left out. Raises `DataError` for what is missing, empty, no JPEG, malformed or in the wrong list.
+    in l_train_val.txt, ties by the published number, here and nowhere else. Only listed files are used.
     """
     folder = raw / _FOLDER if (raw / _FOLDER).is_dir() else raw
     if missing := [name for name in _LISTS if not (folder / name).is_file()]:
@@ -48,7 +45,7 @@ def read(raw: Path) -> ImageSet:
     counts = np.bincount([image.label for image in train], minlength=_CLASSES)
     if not counts.all():
         raise DataError(f"{folder / 'l_train_val.txt'} has no image of class {np.flatnonzero(counts == 0)[0]}")
-    rank = rank_by_frequency(counts)
+    rank = frequency_rank(counts)
     batch = np.repeat(np.array([1, 2], np.uint8), [len(inside), len(outside)])
     return ImageSet(
         name="semi_aves",
@@ -65,7 +62,7 @@ def read(raw: Path) -> ImageSet:
             "arXiv:2103.06937; class names are the published numbers",
             "statistics_of": "imagenet",
         }
-        | provenance({name: on_disk(folder / name) for name in _LISTS}, None),
+        | provenance({name: on_disk(folder / name) for name in _LISTS}),
     )
 
 

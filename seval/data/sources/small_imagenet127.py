@@ -5,8 +5,6 @@ its rows are a choice among several ancestors. The published pipeline reads its 
 where that lies beside the batches, it wins.
 """
 
-from __future__ import annotations
-
 import csv
 import zipfile
 import zlib
@@ -20,16 +18,7 @@ from tqdm import tqdm
 
 from seval.data.blocks import Blocks
 from seval.data.image_set import ImageSet, Part
-from seval.data.sources.raw import (
-    Source,
-    labels_in,
-    on_disk,
-    pixels_in,
-    provenance,
-    rank_by_frequency,
-    require,
-    unpickle,
-)
+from seval.data.sources.raw import Source, frequency_rank, labels_in, on_disk, pixels_in, provenance, require, unpickle
 from seval.errors import DataError, one_line
 
 _TRAIN = tuple(f"train_data_batch_{k}" for k in range(1, 11))
@@ -51,7 +40,6 @@ def read(raw: Path, side: int = 32) -> ImageSet:
     The files are pickles, or .npz of the same names. Images are `Blocks`; `train.batch` says which of the ten batches
     an image is from: batch 1 is the published labeled set. Only here are classes renumbered: by falling frequency in
     batch 1, ties by the published order. The test images are `val_data`, as imbalanced as they are.
-    Raises `DataError` for a file that is missing, truncated or of another format.
     """
     folder = raw / _folder(side) if (raw / _folder(side)).is_dir() else raw
     paths = _paths(folder, side)
@@ -59,12 +47,12 @@ def read(raw: Path, side: int = 32) -> ImageSet:
     labels = {}
     for name, path in tqdm(paths.items(), desc="labels", leave=False, disable=None):
         labels[name] = mapping.class_of[_load(path, side)[1]]
-    rank = rank_by_frequency(np.bincount(labels[_TRAIN[0]], minlength=_CLASSES))
+    rank = frequency_rank(np.bincount(labels[_TRAIN[0]], minlength=_CLASSES))
     numbers = [np.full(len(labels[name]), k, np.uint8) for k, name in enumerate(_TRAIN, start=1)]
     train = np.concatenate([rank[labels[name]] for name in _TRAIN])
     extra = {_FOLDERS_FILE: on_disk(folder / _FOLDERS_FILE)} if (folder / _FOLDERS_FILE).is_file() else {}
     return ImageSet(
-        name=_name(side),
+        name="small_imagenet127" if side == 32 else f"small_imagenet127_{side}",
         train=Part(_blocks([paths[name] for name in _TRAIN], side, len(train)), train, np.concatenate(numbers)),
         test=Part(_blocks([paths[_TEST]], side, len(labels[_TEST])), rank[labels[_TEST]]),
         class_names=tuple(mapping.class_names[c] for c in np.argsort(rank)),
@@ -77,12 +65,8 @@ def read(raw: Path, side: int = 32) -> ImageSet:
             f"down-sampled by P. Chrabaszcz, I. Loshchilov, F. Hutter, arXiv:1707.08819; {mapping.origin}",
             "statistics_of": "cifar10",
         }
-        | provenance({path.name: on_disk(path) for path in paths.values()} | extra, None),
+        | provenance({path.name: on_disk(path) for path in paths.values()} | extra),
     )
-
-
-def _name(side: int) -> str:
-    return "small_imagenet127" if side == 32 else f"small_imagenet127_{side}"
 
 
 def _folder(side: int) -> str:
@@ -124,13 +108,12 @@ def _load(path: Path, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blocks(paths: list[Path], side: int, count: int) -> Blocks:
-    def rows(pixels: np.ndarray) -> Iterator[np.ndarray]:
-        for start in range(0, len(pixels), _ROWS):
-            yield pixels[start : start + _ROWS].copy()  # a view would keep all of a batch while the next is loaded
-
     def blocks() -> Iterator[np.ndarray]:
         for path in paths:
-            yield from rows(_load(path, side)[0])  # bound to no name here, so that it is gone before the next
+            pixels = _load(path, side)[0]
+            for start in range(0, len(pixels), _ROWS):
+                yield pixels[start : start + _ROWS].copy()  # a view would keep the whole file in memory
+            del pixels  # before the next file is loaded
 
     return Blocks((count, 3, side, side), blocks)
 
