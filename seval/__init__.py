@@ -4,12 +4,8 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "load": "seval.config",
-    "Run": "seval.run",
-    "fit_offsets": "seval.policy.fits",
-    "fit_thresholds": "seval.policy.fits",
-}
+_HOMES = {"load": "seval.config", "Run": "seval.run"}
+_HOMES |= dict.fromkeys(("fit_offsets", "fit_thresholds"), "seval.policy.fits")
 
 
 def __getattr__(name: str) -> object:

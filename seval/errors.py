@@ -35,8 +35,8 @@ class RecordError(SevalError, ValueError):
 class MissingPrerequisite(SevalError, ValueError):
     """The run that this one depends on, `run`, has no record yet."""
 
-    def __init__(self, message: str, run: Any) -> None:
-        super().__init__(message)
+    def __init__(self, run: Any) -> None:
+        super().__init__(f"this run depends on run {run.id}, which has no record in {run.folder.parent}")
         self.run = run
 
 

@@ -148,8 +148,7 @@ class Run:
         if before is None:
             return {}, []
         if not (done := before.record()):
-            where = f"run {before.id}, which has no record in {before.folder.parent}"
-            raise MissingPrerequisite(f"this run depends on {where}", before)
+            raise MissingPrerequisite(before)
         before._agrees(done)
         return record.load_artifacts(before.folder / "artifacts.h5"), [run.id for run in before.chain()]
 

@@ -55,8 +55,7 @@ def fit_offsets(
         bounds: least and largest offset, both positive.
         solver: "nelder-mead" or "exact".
 
-    Raises:
-        ValueError: if an argument is malformed, not finite or out of range.
+    Raises `ValueError` if an argument is malformed, not finite or out of range.
     """
     z, y, group = _checked(logits, labels, groups, solver)
     low, high = bounds
@@ -86,16 +85,12 @@ def fit_thresholds(
     "exact" tries every step. Of equally good thresholds it returns the smallest, which keeps the most samples.
 
     Args:
-        logits: (N, C) held-out logits, already refined by the offsets, array or CPU tensor.
-        labels: (N,) true classes, integers in 0..C-1.
+        logits, labels, groups, solver: as in `fit_offsets`, the logits already refined by the offsets.
         target: target accuracy, a share in [0, 1].
         class_counts: (C,) training samples per class. A held-out sample has the weight largest count / count of its
             class (appendix C.1). None: all weights are 1.
-        groups: (C,) integers; classes with equal values share one threshold. None: each class has its own.
-        solver: "nelder-mead" or "exact".
 
-    Raises:
-        ValueError: if an argument is malformed, not finite or out of range.
+    Raises `ValueError` as `fit_offsets` does.
     """
     z, y, group = _checked(logits, labels, groups, solver)
     if not 0 <= target <= 1:
