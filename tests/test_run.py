@@ -75,7 +75,7 @@ def test_seval_without_refinement_equals_fixmatch_bit_for_bit(tmp_path, monkeypa
     """pi = 1 and tau = 0.95 for ever: the two networks have the same weights."""
     monkeypatch.setattr("seval.policy.seval.fit_offsets", lambda z, y, **_: np.ones(10))
     monkeypatch.setattr(
-        "seval.policy.seval.SevalThreshold.fit", lambda self, held_out: self.curriculum.append(np.full(10, 0.95))
+        "seval.policy.seval.SevalThreshold.fit", lambda self, *_: self.curriculum.append(np.full(10, 0.95))
     )
     runs = [Run(small(m, tmp_path, "DATASET.HELD_OUT", "valid")) for m in ("fixmatch", "fixmatch_seval")]
     nets = []
