@@ -13,7 +13,7 @@ from repro.tables.page import comma_separated, latex, markdown
 from repro.tables.reading import PROTOCOLS
 from repro.tables.selection import Parser
 from repro.tables.table import TABLES, find_table
-from seval.record import replace
+from seval.files import replace
 
 EXAMPLES = """\
 examples:

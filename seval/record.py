@@ -19,27 +19,8 @@ import numpy as np
 import torch
 
 from seval.errors import RecordError, one_line
+from seval.files import replace
 from seval.versions import packages
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all, even if the disk is full or the process is killed. Raises `OSError`."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write indented JSON in the given order. Raises `ValueError` if a number is not finite."""
-    replace(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_record(path: Path) -> dict | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seval import record
+from seval import files, record
 from seval.build import Training, build, check_penalties
 from seval.claim import claim
 from seval.config import delta, settings, with_overrides
@@ -115,7 +115,7 @@ class Run:
         with claim(self.folder) as held:
             if done := self.record():  # another process was faster
                 return done
-            record.replace(self.folder / "config.yaml", self.cfg.dump(sort_keys=False).encode())
+            files.replace(self.folder / "config.yaml", self.cfg.dump(sort_keys=False).encode())
             begun = time.monotonic()
             training = self.build(artifacts)
             history = train(training, self.folder, self.meta(), held.check, stop)
@@ -127,7 +127,7 @@ class Run:
             )
             done = self.summarize(history, prerequisites, time.monotonic() - begun)
             held.check()
-            record.write_json(self.folder / "record.json", done)
+            files.write_json(self.folder / "record.json", done)
         return done
 
     def build(self, artifacts: dict) -> Training:

@@ -23,6 +23,8 @@ FLOORS = (
     ("seval.policy",),
     ("seval.models", "seval.losses"),
     ("seval.data", "seval.recipes", "seval.record", "seval.claim"),
+    ("seval.files",),
+    ("seval.text",),
     ("seval.errors", "seval.defaults", "seval.metrics", "seval.signals", "seval.versions"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # every optimizer imports it, which takes seconds: once here, not in each child
 
-from seval import record
+from seval import files, record
 from seval.run import Run
 from tests.settings import small
 
@@ -44,12 +44,12 @@ def _arm(moment: int | None) -> None:
         writes += 1
         return writes == moment
 
-    def replace(path: Path, content: bytes) -> None:
+    def replace(path: Path, content: bytes, check: object = None) -> None:
         if dying(path):
             with builtins.open(path.with_name(f".{path.name}.{os.getpid()}"), "wb") as file:
                 file.write(content[: len(content) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
-        real_replace(path, content)
+        real_replace(path, content, check)
 
     def append_line(path: Path, line: dict) -> None:
         if dying(path):
@@ -58,7 +58,8 @@ def _arm(moment: int | None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         real_append(path, line)
 
-    record.replace, record.append_line = replace, append_line
+    record.replace = files.replace = replace
+    record.append_line = append_line
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from seval.errors import ConfigError
-from seval.record import write_json
+from seval.files import write_json
 
 #: A job in any other state, such as a new state of a later SLURM, is queued or running.
 ENDED = {

@@ -17,7 +17,7 @@ from repro.tables.table import ROOT
 from repro.tables.yaml_file import as_mapping, check_known, read_mapping
 from seval.defaults import CHOICES
 from seval.errors import ConfigError
-from seval.record import write_json
+from seval.files import write_json
 from seval.versions import versions
 
 #: Options of sbatch that only the launcher may set.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.launch.queue import Job, Queue, latest
-from seval import record
+from seval import files
 from seval.claim import holder
 from seval.run import Run
 
@@ -127,7 +127,7 @@ def fail(folder: Path, kind: str, error: str, trace: str, submission: str = "") 
     """Keep in a run's folder why it failed, until it is started again."""
     with suppress(OSError):  # a full or read-only disk may be the very reason
         folder.mkdir(parents=True, exist_ok=True)
-        record.write_json(
+        files.write_json(
             folder / "failure.json", {"kind": kind, "error": error, "traceback": trace, "submission": submission}
         )
 

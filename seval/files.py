@@ -1,0 +1,119 @@
+"""Files are read and written only here: regular files, whole or not at all, with errors that name the file."""
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from seval.errors import ConfigError
+from seval.text import json_value, yaml_value
+
+LARGEST_TEXT = 1 << 28  # bytes of a text file
+Kind = type | tuple[type, ...]
+
+
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """The content of a regular file; a pipe, a device or a folder is an `OSError` at once, as are `limit` + 1 bytes.
+
+    An `OSError` keeps its type and its errno; its text is `cannot read PATH: REASON`.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            about = os.fstat(file.fileno())
+            if stat.S_ISDIR(about.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            if not stat.S_ISREG(about.st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            if limit is not None and about.st_size > limit:
+                raise OSError(errno.EFBIG, f"it has {about.st_size} bytes, more than the {limit} that it may have")
+            return file.read()
+    except OSError as error:
+        raise told(error, "read", path) from error
+    except ValueError as error:  # a NUL byte in the path
+        raise OSError(f"cannot read {str(path)!r}: {error}") from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, without a byte order mark. Raises `OSError` or `ValueError`."""
+    return read_bytes(path, LARGEST_TEXT).decode("utf-8-sig")
+
+
+def read_json(path: Path, keys: Mapping[str, Kind]) -> dict[str, Any]:
+    """The object in a JSON file; other keys than these are allowed.
+
+    Raises `ValueError` with the reason if it is no object with these keys of these types, and `OSError`.
+    """
+    value = json_value(read_bytes(path, LARGEST_TEXT))
+    if not isinstance(value, dict):
+        raise ValueError(f"it is a {type(value).__name__}, not an object")
+    for key, kind in keys.items():
+        if key not in value:
+            raise ValueError(f"it has no {key!r}")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(value[key], kinds) or (isinstance(value[key], bool) and bool not in kinds):
+            names = " or ".join(each.__name__ for each in kinds)
+            raise ValueError(f"its {key!r} is a {type(value[key]).__name__}, not a {names}")
+    return value
+
+
+def read_yaml(path: Path) -> Any:
+    """The value in a YAML file; None if it is empty. Raises `ConfigError`; a missing file is `FileNotFoundError`."""
+    try:
+        return yaml_value(read_text(path), str(path))
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read {path}: it is not text in UTF-8 ({error})") from None
+    except OSError as error:
+        raise ConfigError(str(error)) from None
+
+
+def replace(path: Path, content: bytes, check: Callable[[], object] | None = None) -> None:
+    """Write a file completely or not at all, even if the disk is full or the process is killed.
+
+    `check` is called just before the new file takes the old one's place. Raises `OSError`, and what `check` raises.
+    """
+    aside = path.with_name(f".{path.name}.{uuid4().hex}")  # process numbers are not unique among containers
+    try:
+        with aside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if check:
+            check()
+        os.replace(aside, path)
+        _sync(path.parent)
+    except OSError as error:
+        if check and isinstance(error, FileNotFoundError):  # a successor deleted it
+            check()
+        raise told(error, "write", path) from error
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object, check: Callable[[], object] | None = None) -> None:
+    """Write indented JSON in the given order. Raises `ValueError` if a number is not finite, and `OSError`."""
+    replace(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), check)
+
+
+def told(error: OSError, doing: str, path: Path) -> OSError:
+    """The same error, saying what failed with which file."""
+    words = type(error)(f"cannot {doing} {path}: {error.strerror or error}")
+    words.errno = error.errno
+    return words
+
+
+def _sync(folder: Path) -> None:
+    """So that the new name survives a power cut."""
+    with suppress(OSError):  # not every file system can
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
