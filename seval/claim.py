@@ -8,6 +8,7 @@ deleted, not even on release. Otherwise N would start from 1 again, and a proces
 import json
 import os
 import platform
+import re
 import tempfile
 import threading
 import time
@@ -17,10 +18,14 @@ from pathlib import Path
 from uuid import uuid4
 
 from seval.errors import RunBusy
+from seval.files import open_regular, sealed, told, unsealed
+from seval.text import json_value, printable
 
+NUMBER = re.compile("[1-9][0-9]{0,17}")
 BEAT, STALE, POLL = 15.0, 120.0, 1.0  # seconds: between heartbeats; of silence before a claim is dead; between retries
 KERNEL = ("host", "boot", "namespace", "uid")  # if these agree, both see the same process numbers
 JOB = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID")
+RELEASED = b'{"released": true}'
 SAID = (*JOB, "SLURM_RESTART_COUNT", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "USER")
 
 
@@ -40,8 +45,10 @@ class Claim:
         return _numbers(self.folder, self.name)[-1:] != [self.number]
 
     def check(self) -> None:
-        """Call this before each write. Raises `RunBusy` if the claim is lost."""
+        """Call this before each write. Raises `RunBusy` if the claim is lost, `OSError` if the folder is gone."""
         if self.lost():
+            if not self.folder.is_dir():
+                raise FileNotFoundError(f"{self.folder} was deleted or renamed while this process used it")
             raise RunBusy(f"{self.folder} was taken over by {_words(holder(self.folder, self.name))}")
 
     def beat(self) -> None:
@@ -52,11 +59,10 @@ class Claim:
                     return
 
     def release(self) -> None:
-        """Give the claim up. Writes in place, which works on a full disk; no effect if a successor deleted the file."""
+        """Give the claim up, by one write in place, which works on a full disk; no effect if a successor deleted it."""
         self.released.set()
-        with suppress(OSError), self.path.open("r+b") as file:
-            file.write(b'{"released": true}')
-            file.truncate()
+        with suppress(OSError), self.path.open("r+b", buffering=0) as file:
+            file.write(RELEASED.ljust(os.fstat(file.fileno()).st_size))
 
 
 @contextmanager
@@ -94,9 +100,9 @@ def holder(folder: Path, name: str = "claim") -> dict | None:
 
 def _take(folder: Path, name: str) -> Claim:
     folder.mkdir(parents=True, exist_ok=True)
-    aside, content = folder / f".{name}.{uuid4().hex}", json.dumps(_self())
+    aside, content = folder / f".{name}.{uuid4().hex}", json.dumps(sealed(_self(folder)))
     try:
-        aside.write_text(content)
+        aside.write_text(content, encoding="utf-8")
         before = _numbers(folder, name)
         if before and (other := _alive(folder / f"{name}.{before[-1]}")) is not None:
             raise RunBusy(f"{folder} is held by {_words(other)}")
@@ -107,7 +113,7 @@ def _take(folder: Path, name: str) -> Claim:
             if aside.stat().st_nlink < 2:  # with 2 links it is ours: NFS repeats a request if the answer is lost
                 raise
         except OSError:  # no hard links here: while the file is still empty, its age shows that the claim is alive
-            with held.path.open("x") as file:
+            with held.path.open("x", encoding="utf-8") as file:
                 file.write(content)
         held.check()  # the number may have been used before, and its file deleted by a successor
         for number in before:
@@ -116,32 +122,43 @@ def _take(folder: Path, name: str) -> Claim:
     except (FileExistsError, FileNotFoundError):  # another process was faster
         raise RunBusy(f"{folder} is held by {_words(holder(folder, name))}") from None
     except OSError as error:
-        raise OSError(f"cannot claim {folder}: {error.strerror}") from error
+        raise told(error, "claim", folder) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def _numbers(folder: Path, name: str) -> list[int]:
     ends = (file.removeprefix(f"{name}.") for file in os.listdir(folder) if file.startswith(f"{name}."))
-    return sorted(int(end) for end in ends if end.isdecimal())
+    return sorted(int(end) for end in ends if NUMBER.fullmatch(end))
 
 
 def _alive(path: Path) -> dict | None:
     """What a claim says about its holder; None if it was released or its holder is dead."""
-    with path.open("rb") as file:  # opening asks the server
-        beat, text = os.fstat(file.fileno()).st_mtime, file.read()
-    said, me = {}, _self()
-    with suppress(ValueError):  # half-written
-        said = json.loads(text)
-    if said.get("released"):
+    with open_regular(path) as file:  # opening asks the server
+        beat, text = os.fstat(file.fileno()).st_mtime, file.read(1 << 16)
+    if text.startswith(RELEASED[:11]):  # also where only a part of it was written
         return None
+    said, me = _said(text), _self(path.parent)
     if me["boot"] and all(said.get(key) == me[key] for key in KERNEL):
-        return said if _started(said["pid"]) == said["started"] else None
-    if "SLURM_JOB_ID" in me and all(said.get(key) == me.get(key) for key in JOB):
-        restarts, mine = (int(each.get("SLURM_RESTART_COUNT", 0)) for each in (said, me))
-        if restarts < mine:  # SLURM ends a job before it restarts it
-            return None
-    return said if _clock(path.parent) - beat <= STALE else None
+        return said if said["folder"] == me["folder"] and _started(said["pid"]) == said["started"] else None
+    if "SLURM_JOB_ID" in me and all(said.get(key) == me.get(key) for key in JOB) and _restarts(said) < _restarts(me):
+        return None  # SLURM ends a job before it restarts it
+    return said if abs(_clock(path.parent) - beat) <= STALE else None
+
+
+def _said(text: bytes) -> dict:
+    """What a claim says; if it is half-written or damaged, its age alone tells whether it is alive."""
+    with suppress(ValueError):
+        said = json_value(text)
+        if isinstance(said, dict):
+            return unsealed(said)
+    return {"unreadable": True}
+
+
+def _restarts(said: dict) -> int:
+    count = str(said.get("SLURM_RESTART_COUNT", 0))
+    return int(count) if NUMBER.fullmatch(count) else 0
 
 
 def _clock(folder: Path) -> float:
@@ -154,16 +171,17 @@ def _clock(folder: Path) -> float:
         return time.time()
 
 
-def _self() -> dict:
-    """What identifies this process."""
+def _self(folder: Path) -> dict:
+    """What identifies this process and the folder: a copy of a claim in another folder claims nothing."""
     pid, boot = os.getpid(), Path("/proc/sys/kernel/random/boot_id")
     return {
         "host": platform.node(),
-        "boot": boot.read_text().strip() if boot.exists() else None,
+        "boot": boot.read_text(encoding="ascii").strip() if boot.exists() else None,
         "namespace": os.stat("/proc/self/ns/pid").st_ino if boot.exists() else None,
         "uid": os.getuid(),
         "pid": pid,
         "started": _started(pid),
+        "folder": folder.stat().st_ino,
         **{key: os.environ[key] for key in SAID if key in os.environ},
     }
 
@@ -171,7 +189,7 @@ def _self() -> dict:
 def _started(pid: int) -> str | None:
     """When a process started, in clock ticks since the kernel started; None if it is dead."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[0] in "ZX" else fields[19]
@@ -179,4 +197,4 @@ def _started(pid: int) -> str | None:
 
 def _words(said: dict | None) -> str:
     job = f", SLURM job {said['SLURM_JOB_ID']}" if said and "SLURM_JOB_ID" in said else ""
-    return f"process {said['pid']} on {said['host']}{job}" if said else "another process"
+    return printable(f"process {said['pid']} on {said['host']}{job}") if said and "pid" in said else "another process"

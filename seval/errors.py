@@ -3,7 +3,18 @@
 Each message says, in one line, what was given, what was expected and what to do.
 """
 
+import errno
 from typing import Any
+
+_MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "unable to allocate",
+    "bad_alloc",
+    "alloc_failed",  # cuBLAS and cuDNN
+    "lack of memory",
+    "memory allocation failed",
+)
 
 
 class SevalError(Exception):
@@ -65,3 +76,11 @@ class Interrupted(SevalError, RuntimeError):
 def one_line(error: Exception) -> str:
     """The message of an error from another library in one line, to be part of a message of ours."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def memory_short(error: BaseException) -> bool:
+    """Whether an error says that memory is short: on the GPU, on the host, or for a process that was killed for it."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    text = f"{type(error).__name__}: {error}".lower()
+    return any(words in text for words in _MEMORY)

@@ -1,13 +1,14 @@
-"""Files are read and written only here: regular files, whole or not at all, with errors that name the file."""
+"""Files are read and written here: regular files, whole or not at all, with errors that name the file."""
 
 import errno
+import hashlib
 import json
 import os
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from seval.errors import ConfigError
@@ -22,16 +23,24 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
 
     An `OSError` keeps its type and its errno; its text is `cannot read PATH: REASON`.
     """
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            about = os.fstat(file.fileno())
-            if stat.S_ISDIR(about.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "it is a folder")
-            if not stat.S_ISREG(about.st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file")
-            if limit is not None and about.st_size > limit:
-                raise OSError(errno.EFBIG, f"it has {about.st_size} bytes, more than the {limit} that it may have")
+    with open_regular(path) as file:
+        try:
+            size = os.fstat(file.fileno()).st_size
+            if limit is not None and size > limit:
+                raise OSError(errno.EFBIG, f"it has {size} bytes, more than the {limit} that it may have")
             return file.read()
+        except OSError as error:
+            raise told(error, "read", path) from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, opened for reading; a pipe, a device or a folder is an `OSError` at once."""
+    try:
+        file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file
     except OSError as error:
         raise told(error, "read", path) from error
     except ValueError as error:  # a NUL byte in the path
@@ -73,7 +82,7 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(str(error)) from None
 
 
-def replace(path: Path, content: bytes, check: Callable[[], object] | None = None) -> None:
+def replace(path: Path, content: bytes | memoryview, check: Callable[[], object] | None = None) -> None:
     """Write a file completely or not at all, even if the disk is full or the process is killed.
 
     `check` is called just before the new file takes the old one's place. Raises `OSError`, and what `check` raises.
@@ -89,9 +98,9 @@ def replace(path: Path, content: bytes, check: Callable[[], object] | None = Non
         os.replace(aside, path)
         _sync(path.parent)
     except OSError as error:
-        if check and isinstance(error, FileNotFoundError):  # a successor deleted it
+        if check and error.errno == errno.ENOENT:  # a successor deleted it
             check()
-        raise told(error, "write", path) from error
+        raise (told(error, "write", path) if error.errno else error) from error.__cause__
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -100,6 +109,23 @@ def replace(path: Path, content: bytes, check: Callable[[], object] | None = Non
 def write_json(path: Path, value: object, check: Callable[[], object] | None = None) -> None:
     """Write indented JSON in the given order. Raises `ValueError` if a number is not finite, and `OSError`."""
     replace(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), check)
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The value with the SHA-256 of its content as its last key."""
+    return {**value, "sha256": _digest(value)}
+
+
+def unsealed(value: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `sealed`. Raises `ValueError` if the content is not what was sealed."""
+    content = {key: inner for key, inner in value.items() if key != "sha256"}
+    if value.get("sha256") != _digest(content):
+        raise ValueError("its content does not have the SHA-256 that it names")
+    return content
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def told(error: OSError, doing: str, path: Path) -> OSError:

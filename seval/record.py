@@ -1,62 +1,95 @@
 """The files of a run: metrics.jsonl, checkpoint.pt, artifacts.h5 and record.json.
 
-Each file is written under another name and then renamed, except metrics.jsonl: each evaluation appends one line to it.
+Each says which run it is of; the folder has the run's name. A damaged file is never believed: the checkpoint ends in
+a SHA-256 of all of it, the record and every line of metrics.jsonl have one of their content, and the record has that
+of the artifacts. What cannot be read just now is an `OSError` or a `MemoryError`, and is never called damaged.
 """
 
+import hashlib
 import io
 import json
 import os
-import pickle
-import platform
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
 import torch
 
-from seval.errors import RecordError, one_line
-from seval.files import replace
-from seval.versions import packages
+from seval.errors import RecordError, memory_short
+from seval.files import open_regular, read_bytes, read_json, replace, sealed, told, unsealed, write_json
+from seval.text import json_value, short, short_line
+
+Check = Callable[[], object]  # raises if this process may no longer write
+_MARK = b"seval-sha256:"  # a checkpoint ends in this and the digest of what is before; PyTorch ignores both
+#: What a record of version 0.1 can have, which had no checksum.
+_KEYS_0_1 = frozenset(
+    "id format delta config results per_class pseudo_labels splits data prerequisites evaluations steps provenance "
+    "seconds seconds_last_session".split()
+)
+
+
+def write_record(path: Path, value: Mapping[str, Any], check: Check | None = None) -> None:
+    """Write record.json with its checksum. Raises `OSError`, and what `check` raises."""
+    write_json(path, sealed(value), check)
 
 
 def read_record(path: Path) -> dict | None:
-    """The content, or None if there is no such file. Raises `RecordError` if it is damaged."""
+    """The content, or None if there is no such file. Raises `RecordError` if it is damaged, `OSError` if unreadable.
+
+    A record of version 0.1 has no checksum. It is taken as it is, and has no "sha256".
+    """
     try:
-        value = json.loads(path.read_text())
-        if isinstance(value, dict) and {"id", "results"} <= value.keys():
-            return value
-        error: object = "it is not the record of a run"
+        value = read_json(path, {"id": str, "results": dict})
+        if "sha256" in value or not value.keys() <= _KEYS_0_1:
+            unsealed(value)
+        return value
     except FileNotFoundError:
         return None
-    except ValueError as damage:
-        error = damage
-    raise RecordError(f"{path} is damaged ({error}); delete it to finish the run again from its checkpoint")
+    except ValueError as error:
+        raise RecordError(
+            f"{path} is damaged ({error}); move it away to finish the run again from its checkpoint"
+        ) from None
 
 
-def save_checkpoint(path: Path, state: dict) -> None:
+def save_checkpoint(path: Path, state: dict, check: Check | None = None) -> None:
     """Save a state of tensors, numbers and strings only, so that loading it executes no code."""
     buffer = io.BytesIO()  # so that a full disk shows in our own write, as an OSError
     torch.save(state, buffer)
-    replace(path, buffer.getvalue())
+    digest = hashlib.sha256(buffer.getbuffer()).digest()
+    buffer.write(_MARK + digest)
+    replace(path, buffer.getbuffer(), check)
 
 
 def load_checkpoint(path: Path) -> dict:
-    """The saved state, on the CPU, as random generators require. Raises `RecordError` if the file is damaged."""
+    """The saved state, on the CPU, as random generators require.
+
+    Raises `RecordError` if the file is damaged, `OSError` if it cannot be read, and `MemoryError`.
+    """
+    content = memoryview(read_bytes(path))
+    state, mark = content[: -len(_MARK) - 32], content[-len(_MARK) - 32 :]
+    if mark != _MARK + hashlib.sha256(state).digest():
+        if content[-22:-18] == b"PK\5\6":  # the end of what torch.save writes
+            raise RecordError(
+                f"{path} was written by seval 0.1, without a checksum; finish that run with that version, or move "
+                "its folder away to start it again"
+            )
+        raise _damaged(path, "its content does not have the SHA-256 that it names")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError, LookupError, pickle.UnpicklingError) as error:
-        raise _damaged(path, one_line(error)) from None
-    if not isinstance(state, dict) or not {"meta", "step", "evaluations", "net", "ema"} <= state.keys():
+        loaded = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch's readers raise whatever they meet
+        if memory_short(error):
+            raise MemoryError(f"memory is short for loading {path} ({len(content)} bytes)") from None
+        raise _damaged(path, short_line(error)) from None
+    if not isinstance(loaded, dict) or not {"meta", "step", "history", "net", "ema"} <= loaded.keys():
         raise _damaged(path, "it is not a checkpoint")
-    return state
+    return loaded
 
 
 def _damaged(path: Path, why: str) -> RecordError:
-    return RecordError(f"{path} cannot be loaded ({why[:200]}); delete it to start the run again")
+    return RecordError(f"{path} is damaged ({why[:200]}); move it away to start the run again")
 
 
 def agree(path: Path, found: object, expected: Mapping[str, object]) -> None:
@@ -65,7 +98,7 @@ def agree(path: Path, found: object, expected: Mapping[str, object]) -> None:
         given = found.get(key) if isinstance(found, dict) else None
         if given != value:
             raise RecordError(
-                f"{path} belongs to another {key} ({given}, not {value}); "
+                f"{path} belongs to another {key} ({short(given)}, not {value}); "
                 "move its folder away or choose another OUTPUT_DIR"
             )
 
@@ -77,12 +110,20 @@ def restore(path: Path, expected: Mapping[str, object], load: Callable[[dict], N
     try:
         load(state)
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise _damaged(path, one_line(error)) from None
+        if memory_short(error):
+            raise
+        problem = f"{path} does not fit this code ({short_line(error, 200)})"
+        raise RecordError(f"{problem}; move its folder away to start the run again") from None
     return state
 
 
-def save_artifacts(path: Path, heads: Mapping[str, Mapping[str, np.ndarray]], attributes: Mapping[str, object]) -> None:
-    """Write an HDF5 file with one group per head and one data set per array."""
+def save_artifacts(
+    path: Path,
+    heads: Mapping[str, Mapping[str, np.ndarray]],
+    attributes: Mapping[str, object],
+    check: Check | None = None,
+) -> str:
+    """Write an HDF5 file with one group per head and one data set per array. Returns its SHA-256."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", track_order=True) as file:
         file.attrs.update(attributes)
@@ -90,126 +131,104 @@ def save_artifacts(path: Path, heads: Mapping[str, Mapping[str, np.ndarray]], at
             group = file.create_group(head)
             for name, array in arrays.items():
                 group.create_dataset(name, data=array, track_times=False)
-    replace(path, buffer.getvalue())
+    replace(path, buffer.getvalue(), check)
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
-def load_artifacts(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The inverse of `save_artifacts`."""
+def load_artifacts(path: Path, sha256: str | None = None) -> dict[str, dict[str, np.ndarray]]:
+    """The inverse of `save_artifacts`. The run's record has the `sha256`; records of version 0.1 had none.
+
+    Raises `RecordError` if the file is damaged or of another run, and `OSError` if it cannot be read.
+    """
+    content = read_bytes(path)
+    again = "move its folder away and do that run again"
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise RecordError(f"{path} is damaged, or of another run: the record beside it names other content; {again}")
     try:
-        with h5py.File(path) as file:
-            return {head: {name: data[()] for name, data in group.items()} for head, group in file.items()}
-    except (OSError, AttributeError, TypeError) as error:
-        problem = f"{path} cannot be read ({one_line(error)})"
-        raise RecordError(f"{problem}; delete its folder and do that run again") from None
+        with h5py.File(io.BytesIO(content)) as file:
+            owner = file.attrs["run"]
+            heads = {head: {name: data[()] for name, data in group.items()} for head, group in file.items()}
+    except MemoryError:
+        raise
+    except Exception as error:  # HDF5 reports damage in many ways
+        raise RecordError(f"{path} is damaged ({short_line(error, 200)}); {again}") from None
+    agree(path, {"run": owner}, {"run": path.parent.name})
+    return heads
 
 
-def append_line(path: Path, line: dict) -> None:
-    """Append one evaluation to metrics.jsonl and flush it to disk."""
-    try:
-        with path.open("a") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}") from error
+class Metrics:
+    """metrics.jsonl: one line for each evaluation, for people and for progress. The checkpoint has the history itself.
+
+    The file stays open: a process that lost its claim while it slept writes to the file that its successor replaced.
+    """
+
+    def __init__(self, path: Path, history: Sequence[dict], check: Check) -> None:
+        self.path, self.check = path, check
+        self.content = b"".join(map(self._line, history))
+        replace(path, self.content, check)
+        self.file = path.open("ab")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self.file.close()
+
+    def append(self, evaluation: dict) -> None:
+        """Append one evaluation and flush it to disk. Raises `OSError`, and what `check` raises."""
+        self.check()
+        line = self._line(evaluation)
+        try:
+            self.file.write(line)
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            self.check()
+            raise told(error, "write", self.path) from error
+        self.content += line
+
+    def complete(self) -> None:
+        """Write the file again if it is not what was written here."""
+        found = None
+        with suppress(OSError):
+            found = read_bytes(self.path)
+        if found != self.content:
+            replace(self.path, self.content, self.check)
+
+    def _line(self, evaluation: dict) -> bytes:
+        return (json.dumps(sealed({"run": self.path.parent.name, **evaluation}), allow_nan=False) + "\n").encode()
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The evaluations so far, up to the first damaged line: a killed process may have left the last line incomplete."""
+    """The evaluations of the run, up to the first line that is damaged, such as a killed process leaves behind."""
     lines = []
     with suppress(FileNotFoundError):
-        for text in path.read_bytes().splitlines():
-            if (line := _line(text)) is None:
+        for text in read_bytes(path).splitlines():
+            if (line := _evaluation(text, path.parent.name)) is None:
                 break
             lines.append(line)
     return lines
 
 
 def last_line(path: Path) -> dict | None:
-    """The last evaluation, read from the end of the file; None if there is none."""
-    with suppress(FileNotFoundError), path.open("rb") as file:
+    """The last evaluation of the run, read from the end of the file; None if there is none."""
+    with suppress(FileNotFoundError), open_regular(path) as file:
         start, length = file.seek(0, os.SEEK_END), 1 << 16
         while start:
             start = max(0, start - length)
             file.seek(start)
             texts = file.read().splitlines()[start > 0 :]  # the first may be incomplete
-            if line := next(filter(None, map(_line, reversed(texts))), None):
+            lines = (_evaluation(text, path.parent.name) for text in reversed(texts))
+            if line := next(filter(None, lines), None):
                 return line
             length *= 4
     return None
 
 
-def _line(text: bytes) -> dict | None:
+def _evaluation(text: bytes, run: str) -> dict | None:
     with suppress(ValueError):
-        line = json.loads(text)
-        return line if isinstance(line, dict) and "progress" in line else None
-
-
-def keep_lines(path: Path, count: int) -> list[dict]:
-    """Cut metrics.jsonl back to the first `count` evaluations, those of the checkpoint, and return them."""
-    lines = read_lines(path)[:count]
-    if len(lines) < count:
-        raise RecordError(
-            f"{path} has {len(lines)} evaluations, but the checkpoint beside it has {count}; "
-            "delete the folder to start the run again"
-        )
-    replace(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    return lines
-
-
-def provenance(device: torch.device, root: Path) -> dict[str, object]:
-    """What produced a result: commit, image, package versions, device."""
-    cuda = device.type == "cuda"
-    checkout = (root / ".git").exists()  # a checkout used inside an image is not the image's own code
-    pages = ":(exclude,glob)**/*.md"  # commands regenerate some of them; they cannot change a number
-    return {
-        "commit": _git(root, ["rev-parse", "HEAD"]) if checkout else os.environ.get("SEVAL_REVISION") or None,
-        "dirty": bool(_git(root, ["status", "--porcelain", "--untracked-files=no", "--", ".", pages])),
-        "image": os.environ.get("SEVAL_IMAGE"),
-        "python": platform.python_version(),
-        "packages": packages(),
-        "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _git(root: Path, command: Sequence[str]) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-class Curves:
-    """Writes each evaluation as TensorBoard scalars to the run's folder, from step `start` on, if `wanted`."""
-
-    def __init__(self, folder: Path, start: int, wanted: bool) -> None:
-        self.board = None
-        if wanted:
-            from torch.utils.tensorboard import SummaryWriter  # imported here because it is slow
-
-            self.board = SummaryWriter(folder / "tensorboard", purge_step=start or None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.board:
-            self.board.close()
-
-    def draw(self, line: dict) -> None:
-        """Write one evaluation."""
-        if not self.board:
-            return
-        scalars = {f"loss/{name}": value for name, value in line["loss"].items()} | {"lr": line["lr"]}
-        for split in ("test", "valid"):
-            for name, offsets in line.get(split, {}).items():
-                scalars |= {f"{split}/{name}/{offset}/top1": values["top1"] for offset, values in offsets.items()}
-        for head, values in line["policy"].items():
-            scalars |= {f"policy/{head}/{key}": value for key, value in values.items()}
-        quality = line.get("quality", {})
-        scalars |= {f"pseudo_labels/{key}": value for key, value in quality.items() if isinstance(value, float)}
-        for name, value in scalars.items():
-            self.board.add_scalar(name, value, line["step"])
-        self.board.flush()
+        line = json_value(text)
+        if isinstance(line, dict) and line.get("run") == run:
+            return unsealed(line)
+    return None

@@ -22,6 +22,7 @@ from seval.evaluate import evaluate, protocols
 from seval.policy.base import Facts
 from seval.policy.language import build_policy
 from seval.policy.seval import published
+from seval.provenance import provenance
 from seval.train import never, train
 
 FORMAT = 1  # part of every identity; raised when a default changes in meaning, so that old records no longer match
@@ -49,11 +50,17 @@ class Run:
         return [*(before.chain() if before else []), self]
 
     def record(self) -> dict | None:
-        """The content of record.json, or None. A run is done if and only if it has a record."""
-        return record.read_record(self.folder / "record.json")
+        """The content of record.json, or None. A run is done if and only if it has a record.
+
+        Raises `RecordError` if the record is damaged or of another run.
+        """
+        path = self.folder / "record.json"
+        if done := record.read_record(path):
+            record.agree(path, done, {"id": self.id})
+        return done
 
     def done(self) -> bool:
-        """Whether there is a record; does not read it."""
+        """Whether there is a record, which is not read."""
         return (self.folder / "record.json").exists()
 
     def state(self) -> str:
@@ -115,20 +122,19 @@ class Run:
         with claim(self.folder) as held:
             if done := self.record():  # another process was faster
                 return done
-            files.replace(self.folder / "config.yaml", self.cfg.dump(sort_keys=False).encode())
+            files.replace(self.folder / "config.yaml", self.cfg.dump(sort_keys=False).encode(), held.check)
             begun = time.monotonic()
             training = self.build(artifacts)
             history = train(training, self.folder, self.meta(), held.check, stop)
-            held.check()
-            record.save_artifacts(
+            sha256 = record.save_artifacts(
                 self.folder / "artifacts.h5",
                 {head.name: head.policy.artifact() for head in training.heads},
                 {"run": self.id, **{head.name: head.policy.text for head in training.heads}},
+                held.check,
             )
-            done = self.summarize(history, prerequisites, time.monotonic() - begun)
-            held.check()
-            files.write_json(self.folder / "record.json", done)
-        return done
+            done = self.summarize(history, prerequisites, time.monotonic() - begun) | {"artifacts": sha256}
+            record.write_record(self.folder / "record.json", done, held.check)
+        return record.sealed(done)
 
     def build(self, artifacts: dict) -> Training:
         """The training state before the first step, on the configured device."""
@@ -150,7 +156,8 @@ class Run:
         if not (done := before.record()):
             raise MissingPrerequisite(before)
         before._agrees(done)
-        return record.load_artifacts(before.folder / "artifacts.h5"), [run.id for run in before.chain()]
+        artifacts = record.load_artifacts(before.folder / "artifacts.h5", done.get("artifacts"))
+        return artifacts, [run.id for run in before.chain()]
 
     def _agrees(self, done: dict) -> dict:
         """Return `done`. Raises `RecordError` if it belongs to another data set than the current; no file, no check."""
@@ -194,7 +201,7 @@ class Run:
             "prerequisites": prerequisites,
             "evaluations": len(history),
             "steps": last["step"],
-            "provenance": record.provenance(device(self.cfg.GPU_ID), Path(__file__).parents[1]),
+            "provenance": provenance(device(self.cfg.GPU_ID), Path(__file__).parents[1]),
             "seconds": round(sum(line["seconds"] for line in history), 1),
             "seconds_last_session": round(seconds, 1),
         }

@@ -1,5 +1,6 @@
 """The training loop, the same for all algorithms."""
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from seval import record
 from seval.build import Training
+from seval.curves import Curves
 from seval.defaults import Node
 from seval.errors import Interrupted, TrainingError
 from seval.evaluate import KEPT, due, evaluate
@@ -43,17 +45,20 @@ def train(
     saves a checkpoint and raises `Interrupted`. Raises `TrainingError` if a loss is not finite; saves nothing then.
     """
     cfg, periods, last = training.cfg, training.cfg.PERIODS, training.cfg.SOLVER.MAX_ITER
-    checkpoint, lines = folder / "checkpoint.pt", folder / "metrics.jsonl"
-    start, history, state = resume(training, checkpoint, lines, meta)
+    checkpoint = folder / "checkpoint.pt"
+    start, history, state = resume(training, checkpoint, meta)
     totals = {name: total.to(training.mean.device) for name, total in state.get("totals", {}).items()}
     saved, clock = start, time.monotonic() - state.get("spent", 0.0)
 
     def save(step: int) -> None:
-        check()
-        done = {"step": step, "evaluations": len(history), "totals": totals, "spent": time.monotonic() - clock}
-        record.save_checkpoint(checkpoint, training.state_dict() | {"meta": meta} | done)
+        done = {"step": step, "history": json.dumps(history), "totals": totals, "spent": time.monotonic() - clock}
+        record.save_checkpoint(checkpoint, training.state_dict() | {"meta": meta} | done, check)
 
-    with _progress_bar(folder.name, start, cfg) as bar, record.Curves(folder, start, cfg.RUNTIME.TENSORBOARD) as curves:
+    with (
+        record.Metrics(folder / "metrics.jsonl", history, check) as metrics,
+        _progress_bar(folder.name, start, cfg) as bar,
+        Curves(folder, start, cfg.RUNTIME.TENSORBOARD) as curves,
+    ):
         for step in range(start, last):
             if stop():
                 if step > saved and all(total.isfinite() for total in totals.values()):
@@ -66,14 +71,14 @@ def train(
                 losses = _mean_losses(totals, step + 1, periods.EVAL)
                 line = {"lr": rate(step, cfg.SOLVER), "loss": losses, **evaluate(training, step + 1)}
                 line["seconds"] = round(time.monotonic() - clock, 3)
-                check()
-                record.append_line(lines, line)
+                metrics.append(line)
                 history.append(line)
                 bar.set_postfix(loss=f"{sum(losses.values()):.3f}", top1=f"{line['test']['ema']['none']['top1']:.1%}")
                 curves.draw(line)
                 totals, clock = {}, time.monotonic()
                 if due(step + 1, periods.CHECKPOINT, cfg):
                     save(saved := step + 1)
+        metrics.complete()
     return history
 
 
@@ -111,9 +116,9 @@ def _mean_losses(totals: dict[str, Tensor], step: int, period: int) -> dict[str,
     return losses
 
 
-def resume(training: Training, checkpoint: Path, lines: Path, meta: dict[str, str]) -> tuple[int, list[dict], dict]:
+def resume(training: Training, checkpoint: Path, meta: dict[str, str]) -> tuple[int, list[dict], dict]:
     """Load the checkpoint if there is one. Returns (first step, evaluations so far, state)."""
     if not checkpoint.exists():
-        return 0, record.keep_lines(lines, 0), {}
+        return 0, [], {}
     state = record.restore(checkpoint, meta, training.load_state_dict)
-    return state["step"], record.keep_lines(lines, state["evaluations"]), state
+    return state["step"], json.loads(state["history"]), state

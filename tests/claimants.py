@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from seval.files import sealed
 from tests.settings import ROOT
 
 #: Another host's, alive as long as its file is young.
@@ -21,8 +22,8 @@ def start(program: str, *arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
 
 
-def foreign(folder: Path, age: float = 0.0, number: int = 1, **more: object) -> Path:
-    (path := folder / f"claim.{number}").write_text(json.dumps(FOREIGN | more))
+def foreign(place: Path, age: float = 0.0, number: int = 1, **more: object) -> Path:
+    (path := place / f"claim.{number}").write_text(json.dumps(sealed(FOREIGN | more)), encoding="utf-8")
     os.utime(path, (time.time() - age,) * 2)
     return path
 

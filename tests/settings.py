@@ -47,4 +47,8 @@ def small(method: str, folder: Path, *overrides: object) -> Node:
 
 def result(record: dict) -> dict:
     """What of a record must be equal, bit for bit, when the run is done again."""
-    return {key: value for key, value in record.items() if key not in ("seconds", "seconds_last_session", "provenance")}
+    return {
+        key: value
+        for key, value in record.items()
+        if key not in ("seconds", "seconds_last_session", "provenance", "sha256")
+    }

@@ -54,16 +54,17 @@ def test_another_host_is_honored_until_it_gives_no_sign_of_life_whatever_the_clo
 
 @pytest.mark.parametrize("change", [{"boot": "x"}, {"namespace": 1}, {"host": "other"}, {"uid": -1}])
 def test_process_numbers_of_elsewhere_mean_nothing(change, tmp_path):
-    foreign(tmp_path, **(module._self() | {"pid": 2**22 + 1} | change))
+    foreign(tmp_path, **(module._self(tmp_path) | {"pid": 2**22 + 1} | change))
     assert holder(tmp_path) is not None
-    foreign(tmp_path, **(module._self() | {"pid": 2**22 + 1}))
+    foreign(tmp_path, **(module._self(tmp_path) | {"pid": 2**22 + 1}))
     assert holder(tmp_path) is None
-    foreign(tmp_path, **(module._self() | {"started": "1"}))  # the number is another process's now
+    foreign(tmp_path, **(module._self(tmp_path) | {"started": "1"}))  # the number is another process's now
     assert holder(tmp_path) is None
 
 
 @pytest.mark.parametrize(
-    ("job", "restarts", "alive"), [("5", None, True), ("5", "1", True), ("5", "2", False), ("6", "2", True)]
+    ("job", "restarts", "alive"),
+    [("5", None, True), ("5", "1", True), ("5", "many", True), ("5", "2", False), ("6", "2", True)],
 )
 def test_a_job_that_slurm_has_started_again_follows_itself_at_once(job, restarts, alive, tmp_path, monkeypatch):
     foreign(tmp_path, SLURM_JOB_ID="5", SLURM_CLUSTER_NAME="c", SLURM_RESTART_COUNT="1")

@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from seval.record import provenance
+from seval.provenance import provenance
 from tests.settings import ROOT
 
 FILES = ("pyproject.toml", "requirements.lock", "Dockerfile", "environment.yml", "Makefile", "CITATION.cff")

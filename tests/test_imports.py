@@ -22,8 +22,8 @@ FLOORS = (
     ("seval.algorithms",),
     ("seval.policy",),
     ("seval.models", "seval.losses"),
-    ("seval.data", "seval.recipes", "seval.record", "seval.claim"),
-    ("seval.files",),
+    ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves"),
+    ("seval.files", "seval.provenance"),
     ("seval.text",),
     ("seval.errors", "seval.defaults", "seval.metrics", "seval.signals", "seval.versions"),
 )

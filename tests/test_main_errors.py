@@ -8,9 +8,9 @@ import shutil
 
 import h5py
 import pytest
-import torch
 
 from seval.data.hdf5 import read, write
+from seval.record import load_checkpoint, save_checkpoint
 from tests.command_line import command, run
 from tests.settings import ROOT, SMALL
 from tests.standins import TINY
@@ -100,7 +100,7 @@ def test_a_run_is_not_confused_with_that_of_other_data(tmp_path, capsys):
 
 
 DAMAGES = [("checkpoint.pt", b""), ("checkpoint.pt", "list"), ("checkpoint.pt", "strange"), ("record.json", b"5"),
-           ("record.json", b"[]"), ("metrics.jsonl", b"\xff\n5\n")]  # fmt: skip
+           ("record.json", b"[]"), ("record.json", b"[" * 100_000)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "content"), DAMAGES)
@@ -110,10 +110,10 @@ def test_damaged_files_of_a_run_are_named(name, content, tmp_path, capsys):
     folder = next(tmp_path.glob("*/record.json")).parent
     (folder / "record.json").unlink()
     if isinstance(content, str):
-        state = torch.load(folder / "checkpoint.pt", weights_only=True)
-        torch.save([1] if content == "list" else state | {"net": {"x": 1}}, folder / name)
+        state = load_checkpoint(folder / name)
+        save_checkpoint(folder / name, [1] if content == "list" else state | {"net": {"x": 1}})
     else:
         (folder / name).write_bytes(content)
     code, _, err = run(capsys, *arguments)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(lines) == 1 and name in lines[0] and "delete" in lines[0]
+    assert code == 2 and len(lines) == 1 and name in lines[0] and "move" in lines[0]

@@ -17,6 +17,7 @@ import seval.run
 from seval import files, record, train
 from seval.errors import Interrupted, RunBusy
 from seval.run import Run
+from tests.claimants import foreign
 from tests.settings import ROOT, SMALL, result, small
 
 
@@ -119,7 +120,9 @@ def test_interrupted_after_any_step_and_resumed_gives_the_same_record(method, tm
 def test_what_was_just_saved_is_not_saved_again_and_older_checkpoints_still_load(tmp_path, monkeypatch):
     run, saved = Run(small("fixmatch", tmp_path)), []
     real = record.save_checkpoint
-    monkeypatch.setattr(record, "save_checkpoint", lambda path, state: (saved.append(state["step"]), real(path, state)))
+    monkeypatch.setattr(
+        record, "save_checkpoint", lambda path, state, *check: (saved.append(state["step"]), real(path, state, *check))
+    )
     polls = iter(range(13))
     with pytest.raises(Interrupted):
         run.execute(lambda: next(polls) == 6)
@@ -141,32 +144,86 @@ def test_a_diverged_network_is_not_saved_on_interruption_either(tmp_path):
     assert run.state() == "new"
 
 
-@pytest.mark.parametrize("moment", ["append_line", "save_checkpoint", "save_artifacts", "write_json"])
-def test_who_lost_its_claim_writes_nothing_any_more(moment, tmp_path, monkeypatch):
+PLACES = {
+    "metrics.jsonl": (train, "evaluate"),
+    "checkpoint.pt": (record.Metrics, "append"),
+    "artifacts.h5": (seval.run, "train"),
+    "record.json": (record, "save_artifacts"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_who_lost_its_claim_writes_nothing_any_more(name, tmp_path, monkeypatch):
     """Another host takes over while this process, suspended, is about to write."""
     run, before = Run(small("supervised", tmp_path)), {}
-
-    def taken(*_):
-        raise AssertionError("written")
-
-    place = {
-        "append_line": (train, "evaluate"),
-        "save_checkpoint": (record, "append_line"),
-        "save_artifacts": (seval.run, "train"),
-        "write_json": (record, "save_artifacts"),
-    }[moment]
-    real = getattr(*place)
+    real = getattr(*PLACES[name])
 
     def then_lose(*arguments, **more):
         value = real(*arguments, **more)
-        if moment != "save_checkpoint" or arguments[1]["step"] == 6:
-            monkeypatch.setattr(files if moment == "write_json" else record, moment, taken)
+        if name != "checkpoint.pt" or arguments[1]["step"] == 6:
             (run.folder / "claim.1").unlink()
-            (run.folder / "claim.2").write_text('{"pid": 7, "host": "other"}')
-            before.update((path, path.read_bytes()) for path in run.folder.iterdir())
+            foreign(run.folder, number=2, pid=7)
+            before.update((path, path.read_bytes()) for path in run.folder.iterdir() if path.is_file())
         return value
 
-    monkeypatch.setattr(*place, then_lose)
+    monkeypatch.setattr(*PLACES[name], then_lose)
     with pytest.raises(RunBusy, match="was taken over by process 7 on other"):
         run.execute()
-    assert {path: path.read_bytes() for path in run.folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in run.folder.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_who_is_suspended_within_a_write_writes_nothing_any_more(call, tmp_path, monkeypatch):
+    """Another host takes over, deletes what is half-written and writes its own; then this write goes on."""
+    run, real, calls = Run(small("supervised", tmp_path)), getattr(os, call), iter(range(99))
+
+    def suspended(*arguments):
+        if next(calls) == 2:
+            monkeypatch.setattr(os, call, real)
+            (run.folder / "claim.1").unlink()
+            foreign(run.folder, number=2, pid=7)
+            for aside in run.folder.glob(".*.*"):
+                aside.unlink()
+            files.replace(run.folder / "metrics.jsonl", b"its own")
+        return real(*arguments)
+
+    monkeypatch.setattr(os, call, suspended)
+    with pytest.raises(RunBusy, match="was taken over by process 7 on other"):
+        run.execute()
+    assert (run.folder / "metrics.jsonl").read_bytes() == b"its own"
+    assert not (run.folder / "record.json").exists() and not list(run.folder.glob(".*"))
+
+
+def test_metrics_are_a_copy_that_is_written_again(tmp_path, monkeypatch):
+    """Whatever happens to metrics.jsonl, the history is in the checkpoint."""
+    whole, broken = (Run(small("fixmatch", tmp_path / name)) for name in ("whole", "broken"))
+    expected = result(whole.execute())
+    for content in (b"", b"\xff\n5\n", (whole.folder / "metrics.jsonl").read_bytes()[:1000], None):
+        polls = iter(range(13))
+        with pytest.raises(Interrupted):
+            broken.execute(lambda polls=polls: next(polls) == 7)
+        lines = broken.folder / "metrics.jsonl"
+        lines.unlink() if content is None else lines.write_bytes(content)
+        assert result(broken.execute()) == expected
+        found = [[line for line in record.read_lines(run.folder / "metrics.jsonl")] for run in (whole, broken)]
+        assert all(line.pop("seconds") > 0 for line in found[0] + found[1]) and found[0] == found[1]
+        for name in ("record.json", "checkpoint.pt"):
+            (broken.folder / name).unlink()
+    real = record.Metrics.append
+
+    def disturbed(self: record.Metrics, line: dict) -> None:
+        real(self, line)
+        with (broken.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write("of a process that woke up\n")
+
+    monkeypatch.setattr(record.Metrics, "append", disturbed)
+    broken.execute()
+    assert len(record.read_lines(broken.folder / "metrics.jsonl")) == len(found[0])
+
+
+def test_a_folder_that_vanishes_is_not_called_taken_over(tmp_path, monkeypatch):
+    run = Run(small("supervised", tmp_path))
+    real = train.evaluate
+    monkeypatch.setattr(train, "evaluate", lambda *a, **k: (real(*a, **k), run.folder.rename(tmp_path / "moved"))[0])
+    with pytest.raises(FileNotFoundError, match=f"{run.folder} was deleted or renamed"):
+        run.execute()

@@ -37,7 +37,7 @@ def main(folder: str, method: str, *moments: str) -> None:
 def _arm(moment: int | None) -> None:
     """Count every write of the record module, and die in the middle of the `moment`-th."""
     writes = 0
-    real_replace, real_append = record.replace, record.append_line
+    real_replace, real_append = record.replace, record.Metrics.append
 
     def dying(path: Path) -> bool:
         nonlocal writes
@@ -51,15 +51,15 @@ def _arm(moment: int | None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         real_replace(path, content, check)
 
-    def append_line(path: Path, line: dict) -> None:
-        if dying(path):
-            with builtins.open(path, "a") as file:
+    def append(self: record.Metrics, line: dict) -> None:
+        if dying(self.path):
+            with builtins.open(self.path, "a", encoding="utf-8") as file:
                 file.write('{"step": 3, "prog')
             os.kill(os.getpid(), signal.SIGKILL)
-        real_append(path, line)
+        real_append(self, line)
 
     record.replace = files.replace = replace
-    record.append_line = append_line
+    record.Metrics.append = append
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from repro import status, submit
 from repro.launch import states
 from repro.launch.queue import Submission, elements, submissions
 from repro.tables import table as tables
+from seval.files import sealed
 from seval.run import Run
 from tests.checkout import make_checkout
 from tests.launch.fake_slurm import Fake
@@ -129,6 +130,12 @@ class Lab:
         last = [made for made in self.ledgers() if run.id in made.settings][-1]
         states.fail(run.folder, kind, error, "Traceback ...", last.name)
         self.fake.end(self.element(name), "FAILED", "1:0")
+
+
+def with_metrics(folder: Path, **line: float) -> None:
+    """As a run leaves them after one evaluation."""
+    line = sealed({"run": folder.name, **line})
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
 
 
 def with_record(run: Run) -> None:

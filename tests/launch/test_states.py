@@ -12,7 +12,7 @@ from repro.launch import states
 from repro.launch.queue import Job, Queue, SlurmError, Submission
 from seval.claim import claim
 from seval.run import Run
-from tests.launch.conftest import with_record
+from tests.launch.conftest import with_metrics, with_record
 from tests.launch.fake_slurm import Fake, submission
 from tests.settings import small
 
@@ -95,12 +95,12 @@ def test_the_latest_word_on_a_run_counts(
         if name == "earlier":
             stamp = ledger.stat().st_mtime - 60
             os.utime(run.folder / "failure.json", (stamp, stamp))
-    (run.folder / "metrics.jsonl").write_text(
-        '{"step": 6, "progress": 0.5, "seconds": 1}\n' if "metrics" in files else ""
-    )
+    (run.folder / "metrics.jsonl").touch()
+    if "metrics" in files:
+        with_metrics(run.folder, step=6, progress=0.5, seconds=1)
     if "checkpoint" in files:
         (run.folder / "checkpoint.pt").touch()
-        (run.folder / "metrics.jsonl").write_text('{"step": 6, "progress": 0.5, "seconds": 1}\n')
+        with_metrics(run.folder, step=6, progress=0.5, seconds=1)
     if "record" in files:
         with_record(run)
     if "prerequisite" in files:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from repro import status, submit
-from tests.launch.conftest import ONE, PAIR, Lab, table
+from tests.launch.conftest import ONE, PAIR, Lab, table, with_metrics
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ def mixed(lab: Lab) -> Lab:
     lab.fake.become(lab.element("Plain 1"), "RUNNING")
     folder = lab.names()["Plain 1"].folder
     folder.mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text('{"step": 215, "progress": 0.43, "seconds": 3}\n')
+    with_metrics(folder, step=215, progress=0.43, seconds=3)
     lab.failed("Plain 2", "oom", "RuntimeError: CUDA out of memory")
     lab.fake.end(lab.element("Replay 1/1"), "TIMEOUT")
     lab.fake.end(lab.element("Replay 1"))
     lab.fake.become(lab.element("Replay 2/1"), "RUNNING")
     folder = lab.names()["Replay 2/1"].folder
     folder.mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text('{"step": 100, "progress": 0.1, "seconds": 3}\n')
+    with_metrics(folder, step=100, progress=0.1, seconds=3)
     return lab
 
 

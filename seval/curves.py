@@ -1,0 +1,86 @@
+"""The evaluations of a run as TensorBoard scalars."""
+
+import os
+import platform
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+
+class Curves:
+    """Writes each evaluation to the run's folder, from step `start` on, if `wanted`.
+
+    They are optional: where they cannot be written, a line says so and the run goes on. TensorBoard's own writer is
+    not used, because it writes in a thread whose errors cannot be caught.
+    """
+
+    def __init__(self, folder: Path, start: int, wanted: bool) -> None:
+        self.folder, self.file, self.records = folder / "tensorboard", None, None
+        if not wanted:
+            return
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # imported here because it is slow
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = Event, Summary
+        try:
+            self.folder.mkdir(exist_ok=True)
+            name = f"events.out.tfevents.{time.time():.0f}.{platform.node()}.{os.getpid()}"
+            self.file = (self.folder / name).open("ab")
+        except OSError as error:
+            self._give_up(error)
+            return
+        self.records = RecordWriter(self.file)
+        events = [Event(wall_time=time.time(), file_version="brain.Event:2")]
+        if start:  # what an earlier session drew after its last checkpoint is drawn again
+            again = SessionLog(status=SessionLog.START)
+            events.append(Event(wall_time=time.time(), step=start, session_log=again))
+        self._write(events)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self.file:
+                self.file.close()
+        except OSError as error:
+            self._give_up(error)
+
+    def draw(self, line: dict) -> None:
+        """Write one evaluation."""
+        scalars = {f"loss/{name}": value for name, value in line["loss"].items()} | {"lr": line["lr"]}
+        for split in ("test", "valid"):
+            for name, offsets in line.get(split, {}).items():
+                scalars |= {f"{split}/{name}/{offset}/top1": values["top1"] for offset, values in offsets.items()}
+        for head, values in line["policy"].items():
+            scalars |= {f"policy/{head}/{key}": value for key, value in values.items()}
+        quality = line.get("quality", {})
+        scalars |= {f"pseudo_labels/{key}": value for key, value in quality.items() if isinstance(value, float)}
+        if self.records:
+            now, step, value_of = time.time(), line["step"], self._summary.Value
+            self._write(
+                [
+                    self._event(
+                        wall_time=now, step=step, summary=self._summary(value=[value_of(tag=tag, simple_value=y)])
+                    )
+                    for tag, y in scalars.items()
+                ]
+            )
+
+    def _write(self, events: list[Any]) -> None:
+        try:
+            for event in events:
+                self.records.write(event.SerializeToString())
+            self.records.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        print(f"no more TensorBoard curves in {self.folder} ({error.strerror or error})", file=sys.stderr)
+        file, self.file, self.records = self.file, None, None
+        if file:
+            with suppress(OSError):
+                file.close()

@@ -1,0 +1,48 @@
+"""What produced a result: commit, image, package versions, device. Never claims what it does not know."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from seval.versions import packages
+
+
+def provenance(device: torch.device, root: Path) -> dict[str, object]:
+    """Of the code in `root` on `device`. `commit` and `dirty` are None where git does not say."""
+    cuda = device.type == "cuda"
+    commit, dirty = _checkout(root) if (root / ".git").exists() else (os.environ.get("SEVAL_REVISION") or None, None)
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "image": os.environ.get("SEVAL_IMAGE"),
+        "python": platform.python_version(),
+        "packages": packages(),
+        "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _checkout(root: Path) -> tuple[str | None, bool | None]:
+    """(commit, whether the code differs from it); new files count in seval/, from where they are imported."""
+    pages = ":(exclude,glob)**/*.md"  # commands regenerate some of them; they cannot change a number
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=all", "--", ".", pages)
+    except (OSError, subprocess.SubprocessError, UnicodeError) as error:
+        said = getattr(error, "stderr", None) or error
+        words = " ".join(str(said).split())
+        print(f"git does not say which commit this is ({words}); the record has none", file=sys.stderr)
+        return None, None
+    return commit, any(not line.startswith("?? ") or line.startswith("?? seval/") for line in changed.splitlines())
+
+
+def _git(root: Path, *command: str) -> str:
+    """What git says; its own settings are asked, not the environment's. Another user's checkout is read, too."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    trusting = ["git", "-c", "safe.directory=*", "-c", "core.quotePath=false", "-C", str(root), *command]
+    done = subprocess.run(trusting, capture_output=True, text=True, timeout=30, check=True, env=own, encoding="utf-8")
+    return done.stdout.strip()
