@@ -38,6 +38,7 @@ SIGNS = {
     "canceled": "c",
     "oom": "M",
     "crashed": "X",
+    "unknown": "?",
     "new": "·",
 }
 Found = Mapping[str, State]
@@ -92,7 +93,7 @@ def failed(uses: Uses, found: Found) -> str:
     lines = []
     for id, use in uses.items():
         state = found[id]
-        if state.kind in (*FAILED, "canceled"):
+        if state.kind in (*FAILED, "canceled", "unknown"):
             log = log_of(use.run, state)
             lines += [f"{id}  {_label(use)}: {state}", f"    {state.detail}", *([f"    log: {log}"] if log else [])]
     if not lines:

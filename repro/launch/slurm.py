@@ -19,8 +19,9 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from repro.launch.arrays import Array, arrays
+from repro.launch.ledger import Submission, submissions
 from repro.launch.plan import Task, words
-from repro.launch.queue import Job, Queue, SlurmError, Submission, submissions
+from repro.launch.queue import Job, Queue, SlurmError
 from repro.launch.site import Resources, Site
 from repro.launch.states import State
 from repro.launch.worker import again, work

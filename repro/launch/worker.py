@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from repro.launch import states
-from repro.launch.queue import Submission
+from repro.launch.ledger import Submission
 from seval.config import load, with_overrides
 from seval.data import hdf5
 from seval.errors import Interrupted, MissingPrerequisite, RunBusy

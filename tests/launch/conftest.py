@@ -13,7 +13,8 @@ import yaml
 
 from repro import status, submit
 from repro.launch import states
-from repro.launch.queue import Submission, elements, submissions
+from repro.launch.answers import elements
+from repro.launch.ledger import Submission, submissions
 from repro.tables import table as tables
 from seval.run import Run
 from tests.checkout import make_checkout

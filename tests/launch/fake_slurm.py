@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from repro.launch.queue import Submission
+from repro.launch.ledger import Submission
 
 STUBS = {
     # Each call is noted; `CMD.plan` holds what the next calls shall do, a line each: ok, fail TEXT, hang, or lost TEXT.

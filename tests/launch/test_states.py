@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from repro.launch import states
-from repro.launch.queue import Job, Queue, SlurmError, Submission
+from repro.launch.ledger import Submission
+from repro.launch.queue import Job, Queue, SlurmError
 from seval.claim import claim
 from seval.run import Run
 from tests.launch.conftest import with_record

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.launch.queue import Submission
+from repro.launch.ledger import Submission
 from repro.launch.slurm import Launcher
 from seval.claim import claim
 from tests.launch.conftest import ONE, PAIR, Lab, table

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from repro.launch import states, worker
+from repro.launch.ledger import Submission
 from repro.launch.plan import words
-from repro.launch.queue import Submission
 from seval.errors import Interrupted, MissingPrerequisite, RunBusy
 from seval.run import Run
 from seval.versions import versions
