@@ -7,13 +7,36 @@ shares the folder.
 
 from __future__ import annotations
 
-import json
+import os
+import re
+import sys
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-from seval.errors import ConfigError
-from seval.files import write_json
+from seval.claim import claim
+from seval.errors import ConfigError, RunBusy
+from seval.files import read_json, write_json
+from seval.text import printable, short
+
+_NAME = re.compile(r"seval-[0-9A-Za-z]{1,64}")
+_ID = re.compile(r"[0-9A-Za-z]{1,64}")
+_NUMBER = (int, float)
+_KEYS = {
+    "name": str,
+    "elements": list,
+    "settings": dict,
+    "labels": dict,
+    "needs": dict,
+    "minutes": int,
+    "memory_gb": _NUMBER,
+    "created": _NUMBER,
+    "versions": dict,
+    "scratch": str,
+}
 
 
 @dataclass
@@ -30,6 +53,7 @@ class Submission:
     created: float = field(default_factory=time.time)
     versions: dict[str, str | None] = field(default_factory=dict)  # of the worker's packages, asked when submitting
     scratch: str = ""
+    data: dict[str, str] = field(default_factory=dict)  # fingerprint of the data set by id, where it was here
 
     def keys(self) -> list[tuple[str, int]]:
         """(name, index) of every element."""
@@ -37,13 +61,18 @@ class Submission:
 
     @classmethod
     def read(cls, path: Path) -> Submission:
+        """The content of a ledger. Raises `ConfigError` if it is damaged, and `OSError`."""
         try:
-            return cls(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
+            made: dict[str, Any] = {"data": {}} | read_json(path, _KEYS)  # version 0.1.0 did not write `data`
+            if problem := _problem(made, path.stem):
+                raise ValueError(problem)
+        except ValueError as error:
             raise ConfigError(
-                f"{path} cannot be read ({error}): it is damaged, or of another version of seval; once "
-                "nothing of that name is in the queue, delete it"
+                f"{path} cannot be read ({printable(str(error))}): it is damaged, or of another version of seval; once "
+                f"`squeue --name={path.stem}` shows nothing, move it out of its folder"
             ) from None
+        made["labels"] = {id: printable(label) for id, label in made["labels"].items()}
+        return cls(**made)
 
     def write(self, folder: Path) -> Path:
         """Its ledger; an `OSError` here means that nothing was submitted."""
@@ -53,6 +82,76 @@ class Submission:
         return path
 
 
-def submissions(folder: Path) -> list[Submission]:
-    """All submissions of a folder, in the order they were made."""
-    return sorted(map(Submission.read, folder.glob("seval-*.json")), key=lambda each: (each.created, each.name))
+def _problem(made: dict[str, Any], name: str) -> str | None:
+    """What is wrong with the content of the ledger of that name; None if nothing is."""
+    if other := made.keys() - {each.name for each in fields(Submission)}:
+        return f"it has {short(min(other))}, which is no part of it"
+    if made["name"] != name or not _NAME.fullmatch(name):
+        return f"its 'name' is {short(made['name'])}"
+    if not all(isinstance(each, list) and each for each in made["elements"]) or not made["elements"]:
+        return "its 'elements' are not lists of runs"
+    ids = [id for element in made["elements"] for id in element]
+    if not all(isinstance(id, str) and _ID.fullmatch(id) for id in ids) or len(set(ids)) < len(ids):
+        return "its 'elements' have something else than ids, or one twice"
+    for key, fits in (("settings", _is_pairs), ("labels", _is_text)):
+        if made[key].keys() != set(ids) or not all(map(fits, made[key].values())):
+            return f"its {key!r} are not those of its elements"
+    for key in ("needs", "data"):
+        if not isinstance(made[key], dict) or made[key].keys() - set(ids) or not all(map(_is_id, made[key].values())):
+            return f"its {key!r} are not those of its elements"
+    if not all(value is None or isinstance(value, str) for value in made["versions"].values()):
+        return "its 'versions' are not text"
+    for key, least, most in (("minutes", 1, 1e9), ("memory_gb", 0, 1e9), ("created", 0, 1e11)):
+        if not least <= made[key] <= most:
+            return f"its {key!r} is {short(made[key])}"
+    return None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and bool(_ID.fullmatch(value))
+
+
+def _is_pairs(value: object) -> bool:
+    return isinstance(value, list) and len(value) % 2 == 0 and all(map(_is_text, value[::2]))
+
+
+def submissions(folder: Path, tell: Callable[[str], object] | None = None) -> list[Submission]:
+    """All submissions of a folder, in the order they were made.
+
+    A ledger that cannot be read is an error, because what it submitted may be in the queue. With `tell`, it is left
+    out, and `tell` gets the message. Raises `ConfigError`, `OSError`.
+    """
+    found = []
+    for path in _ledgers(folder):
+        try:
+            found.append(Submission.read(path))
+        except FileNotFoundError:  # its submission has just failed
+            continue
+        except (ConfigError, OSError) as error:
+            if tell is None:
+                raise
+            tell(f"{error}; until then the state of its runs is not known")
+    return sorted(found, key=lambda each: (each.created, each.name))
+
+
+def _ledgers(folder: Path) -> Iterable[Path]:
+    """Unlike `glob`, raises `OSError` where the folder is there and cannot be read."""
+    with suppress(FileNotFoundError):
+        return [folder / name for name in os.listdir(folder) if name.startswith("seval-") and name.endswith(".json")]
+    return []
+
+
+@contextmanager
+def alone(folder: Path, wait: float = 300) -> Iterator[None]:
+    """Nobody else submits meanwhile; whom it waits for is said on stderr. Raises `RunBusy` after `wait` seconds."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(claim(folder, "submit"))
+        except RunBusy as busy:
+            print(f"{busy}; waiting for it, at most {wait:.0f} s", file=sys.stderr, flush=True)
+            stack.enter_context(claim(folder, "submit", wait=wait))
+        yield

@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from repro.launch.answers import ENDED, Answer, Row
 from repro.launch.ledger import Submission, submissions
+from seval.text import short
 
 #: Variables by which a user may filter or format the answers of SLURM.
 _OWN = ("SQUEUE_", "SACCT_", "SCANCEL_")
@@ -95,10 +96,10 @@ class Queue:
             if before is None or (job.state in ENDED and not before.live and before.state != UNREAD):
                 found[key] = job
         for name in {name for (name, _), job in found.items() if not job.state and "PENDING" not in job.reason}:
-            _warn(f"sacct calls elements of {name} running that squeue does not know; they are taken for ended")
+            warn(f"sacct calls elements of {name} running that squeue does not know; they are taken for ended")
         silent = (key not in found or not found[key].state for each in missing.values() for key in each.keys())
         if answer.foreign and not answer.rows and any(silent):  # it may be no answer at all
-            raise SlurmError(f"`squeue` gave an answer that cannot be read: {_shown(answer.foreign)}")
+            raise SlurmError(f"`squeue` gave an answer that cannot be read: {short(answer.foreign)}")
         return found
 
     def _accounts(self, missing: Mapping[str, Submission]) -> dict[tuple[str, int], Job]:
@@ -112,7 +113,7 @@ class Queue:
             answer = self._answer("sacct", missing, *what, "--format=JobName,JobID,State,ExitCode")
         except SlurmError as error:
             if "disabled" not in str(error):
-                _warn(f"how jobs ended is not known: {error}")
+                warn(f"how jobs ended is not known: {error}")
             return {}
         found = {key: _account(row, missing[row.name]) for key, row in answer.rows.items()}
         _unread("sacct", answer, missing, found)
@@ -144,10 +145,15 @@ class Queue:
         self.ask("scancel", "--quiet", f"--name={name}")
 
 
-def latest(folder: Path, queue: Queue, wanted: Iterable[str]) -> dict[str, Job]:
-    """By id, the last element that each of the `wanted` runs was part of; SLURM is not asked about other arrays."""
+def latest(
+    folder: Path, queue: Queue, wanted: Iterable[str], tell: Callable[[str], object] | None = None
+) -> dict[str, Job]:
+    """By id, the last element that each of the `wanted` runs was part of; SLURM is not asked about other arrays.
+
+    Raises `SlurmError`, and what `submissions` raises.
+    """
     wanted, last = set(wanted), {}
-    for made in submissions(folder):
+    for made in submissions(folder, tell):
         for index, element in enumerate(made.elements):
             last |= {id: (made, index) for id in element if id in wanted}
     known = queue.jobs(list({made.name: made for made, _ in last.values()}.values()))
@@ -156,10 +162,10 @@ def latest(folder: Path, queue: Queue, wanted: Iterable[str]) -> dict[str, Job]:
 
 def _unread(command: str, answer: Answer, made: Mapping[str, Submission], found: dict[tuple[str, int], Job]) -> None:
     """Add the elements about which a line may be that cannot be read, with a warning."""
-    for name, line in answer.unreadable.items():
-        _warn(f"`{command}` says of {name} what cannot be read: {_shown(line)}")
+    for name, line in sorted(answer.unreadable.items()):
+        warn(f"`{command}` says of {name} what cannot be read: {short(line)}")
         for key in made[name].keys():
-            found.setdefault(key, Job("", UNREAD, made[name], f"`{command}` says {_shown(line)}"))
+            found.setdefault(key, Job("", UNREAD, made[name], f"`{command}` says {short(line)}"))
 
 
 def _account(row: Row, made: Submission) -> Job:
@@ -170,11 +176,8 @@ def _account(row: Row, made: Submission) -> Job:
     return Job(row.id, row.state, made, exit_code=int(status or 0), signal=int(signal or 0))
 
 
-def _shown(line: str) -> str:
-    return repr(line[:120])
-
-
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
+    """Say on stderr what may be wrong."""
     print(f"warning: {text}", file=sys.stderr)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from repro.launch.queue import UNREAD, Job, Queue, latest
 from seval import files
 from seval.claim import holder
 from seval.run import Run
+from seval.text import printable
 
 #: The states of a run, with the words that are shown, in the order of counting.
 STATES = {
@@ -55,7 +55,7 @@ _NO_MEMORY = (125, 253)  # SLURM's own signals, of which sacct prints seven bits
 _NO_START = (125, 126, 127, 255)  # of a shell, a container engine, or ssh
 #: srun passes on that its task was killed by one of these signals N as exit code N, a shell as 128 + N.
 _PASSED_ON = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV, *_STOPPING)
-_WHY = {
+_WHY: dict[int, str] = {
     signal.SIGKILL: "perhaps for memory",
     signal.SIGSEGV: "a crash in a library",
     signal.SIGABRT: "a crash in a library",
@@ -79,11 +79,16 @@ class State:
         return STATES[self.kind] + share
 
 
-def states(runs: Iterable[Run], folder: Path, queue: Queue | None) -> dict[str, State]:
-    """By id, the state of each run. Raises `SlurmError` where SLURM is asked and does not answer."""
+def states(
+    runs: Iterable[Run], folder: Path, queue: Queue | None, tell: Callable[[str], object] | None = None
+) -> dict[str, State]:
+    """By id, the state of each run. Raises `SlurmError` where SLURM is asked and does not answer.
+
+    A ledger that cannot be read is an error too; with `tell`, which gets the message, it is left out.
+    """
     by_id = {run.id: run for run in runs}
     undone = {id: run for id, run in by_id.items() if not run.done()}
-    jobs = latest(folder, queue, undone) if queue else {}
+    jobs = latest(folder, queue, undone, tell) if queue else {}
     return {id: _state(run, jobs.get(id)) if id in undone else State("done", progress=1.0) for id, run in by_id.items()}
 
 
@@ -189,10 +194,10 @@ def fail(folder: Path, kind: str, error: str, trace: str, submission: str = "") 
 
 def failure(folder: Path) -> dict | None:
     """Why the last attempt failed, if it left a reason."""
-    with suppress(OSError, ValueError, RecursionError):
-        found = json.loads((folder / "failure.json").read_text())
-        if isinstance(found, dict) and found.get("kind") in _LEFT and isinstance(found.get("error"), str):
-            return found
+    with suppress(OSError, ValueError):
+        found = files.read_json(folder / "failure.json", {"kind": str, "error": str})
+        if found["kind"] in _LEFT:
+            return found | {"error": printable(found["error"])}
     return None
 
 
