@@ -100,8 +100,8 @@ def _range(piece: str, length: int) -> range:
     """The indices of `7`, `0-2` or `6-10:2`. Raises `ValueError`."""
     if not (found := _PIECE.fullmatch(piece)):
         raise ValueError(f"{piece!r} is no range of elements")
-    first, last, step = (int(number) if number else None for number in found.groups())
-    indices = range(first or 0, (first if last is None else last) + 1, 1 if step is None else step)
+    first, last, step = found.groups()
+    indices = range(int(first), int(last or first) + 1, int(step or 1))
     if not indices or indices[-1] >= length:
         raise ValueError(f"{piece!r} is not among {length} elements")
     return indices

@@ -24,6 +24,7 @@ from seval.text import printable, short
 
 _NAME = re.compile(r"seval-[0-9A-Za-z]{1,64}")
 _ID = re.compile(r"[0-9A-Za-z]{1,64}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _NUMBER = (int, float)
 _KEYS = {
     "name": str,
@@ -90,14 +91,15 @@ def _problem(made: dict[str, Any], name: str) -> str | None:
         return f"its 'name' is {short(made['name'])}"
     if not all(isinstance(each, list) and each for each in made["elements"]) or not made["elements"]:
         return "its 'elements' are not lists of runs"
-    ids = [id for element in made["elements"] for id in element]
-    if not all(isinstance(id, str) and _ID.fullmatch(id) for id in ids) or len(set(ids)) < len(ids):
+    listed = [id for element in made["elements"] for id in element]
+    if not all(isinstance(id, str) and _ID.fullmatch(id) for id in listed) or len(ids := set(listed)) < len(listed):
         return "its 'elements' have something else than ids, or one twice"
     for key, fits in (("settings", _is_pairs), ("labels", _is_text)):
-        if made[key].keys() != set(ids) or not all(map(fits, made[key].values())):
+        if made[key].keys() != ids or not all(map(fits, made[key].values())):
             return f"its {key!r} are not those of its elements"
-    for key in ("needs", "data"):
-        if not isinstance(made[key], dict) or made[key].keys() - set(ids) or not all(map(_is_id, made[key].values())):
+    for key, form in (("needs", _ID), ("data", _FINGERPRINT)):
+        some = made[key].items() if isinstance(made[key], dict) else [("", "")]
+        if not all(id in ids and isinstance(value, str) and form.fullmatch(value) for id, value in some):
             return f"its {key!r} are not those of its elements"
     if not all(value is None or isinstance(value, str) for value in made["versions"].values()):
         return "its 'versions' are not text"
@@ -109,10 +111,6 @@ def _problem(made: dict[str, Any], name: str) -> str | None:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and bool(_ID.fullmatch(value))
 
 
 def _is_pairs(value: object) -> bool:

@@ -91,6 +91,12 @@ class Lab:
         assert bool(err) == bool(code), err
         return err or out
 
+    def both(self, main: Callable, *words: str) -> tuple[str, str]:
+        """Its stdout and its stderr."""
+        self.capsys.readouterr()
+        assert main(["--table", "sweep", "--site", "site.yaml", *words]) == 0
+        return self.capsys.readouterr()
+
     def submit(self, *words: str, code: int = 0) -> str:
         return self.call(submit.main, "--cluster", "slurm", *words, code=code)
 
