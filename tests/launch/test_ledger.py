@@ -168,7 +168,6 @@ def test_a_folder_or_a_ledger_that_cannot_be_opened_is_an_error(tmp_path: Path) 
     with pytest.raises(OSError, match="cannot read .*seval-a.json: it is not a regular file"):
         submissions(tmp_path)
     told: list[str] = []
-    MADE.name = "seval-a"
     submission("seval-b", ["r"]).write(tmp_path)
     assert [made.name for made in submissions(tmp_path, told.append)] == ["seval-b"] and "seval-a.json" in told[0]
     with pytest.raises(NotADirectoryError):
