@@ -134,6 +134,8 @@ def _check_data(tasks: Mapping[str, Task], only_print: bool) -> None:
 
 def _cancel(launcher: Launcher, found: Mapping[str, State], dry_run: bool) -> int:
     live = {state.job.id for state in found.values() if state.job and state.job.live}
+    if unknown := {state.job.submission.name for state in found.values() if state.job and state.kind == "unknown"}:
+        print(f"what is unknown is left alone; `scancel --name={','.join(sorted(unknown))}` ends it, if it is there")
     if dry_run or not live:
         print(f"{len(live)} jobs would be ended" if live else "nothing of it is in the queue")
         return 0

@@ -107,7 +107,7 @@ class Queue:
         if not missing or shutil.which("sacct") is None:
             return {}
         since = min(time.time(), *(each.created for each in missing.values())) - 86400
-        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
+        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(max(0, since)))
         what = ("--parsable2", "--allocations", "--allusers", f"--starttime={start}")
         try:
             answer = self._answer("sacct", missing, *what, "--format=JobName,JobID,State,ExitCode")

@@ -81,14 +81,14 @@ def work(ledger: str, index: int) -> None:
         except Interrupted as stopped:
             print(f"stopped with a checkpoint at step {stopped.step}", flush=True)
             if stopped.step > stopped.begun or restarts < 3:
-                again(Path(ledger), index).touch()  # the batch script requeues it: most images have no scontrol
+                _ask_again(Path(ledger), index)
             sys.exit(states.RESUMABLE)
         except RunBusy as busy:
             print(busy, flush=True)
             sys.exit(states.BUSY)
         except NoGpu:
-            if restarts < 3:
-                again(Path(ledger), index).touch()  # perhaps on another node
+            if restarts < 3:  # perhaps on another node
+                _ask_again(Path(ledger), index)
             raise
 
 
@@ -103,6 +103,12 @@ def _number(name: str) -> int:
 def again(ledger: Path, index: int | str) -> Path:
     """The file that asks for another attempt of an element."""
     return ledger.with_name(f"{ledger.stem}.again.{index}")
+
+
+def _ask_again(ledger: Path, index: int) -> None:
+    """The batch script requeues the element: most images have no scontrol."""
+    with suppress(OSError):  # a full disk; then the next submit sends it again
+        again(ledger, index).touch()
 
 
 @contextmanager

@@ -140,6 +140,8 @@ def test_an_unknown_run_is_never_submitted_again_nor_called_canceled(lab: Lab, c
         assert "left alone: 2" in said and "nothing to submit" in said and "2 unknown" in said
         assert f"warning: `{command}` says of {made.name}" in warned and warned.count("\n") == 1
     assert set(lab.times().values()) == {1}
+    said, _ = lab.both(submit.main, "--cluster", "slurm", "--cancel")
+    assert f"scancel --name={made.name}" in said and not lab.fake.calls("scancel")
     said, _ = lab.both(status.main, "--failed")
     assert said.count(": unknown") == 2 and f"squeue --name={made.name}" in said and "canceled" not in said
     (lab.runs / "slurm" / f"{made.name}.json").rename(lab.folder / "moved.json")  # as the message says

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import re
 import shutil
@@ -96,6 +97,17 @@ def test_a_worker_that_takes_the_run_for_another_is_refused(desk: Desk) -> None:
     desk.executing(AssertionError("not to be trained"))
     with pytest.raises(worker.WorkerError, match=f"takes run {desk.runs[0].id} for .*: it is another version"):
         desk.work()
+
+
+def test_a_stopped_run_is_stopped_where_nothing_can_be_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    desk.executing(Interrupted(5, 0, 12))
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(SystemExit) as left:
+        desk.work()
+    assert left.value.code == states.RESUMABLE and desk.failure() is None and not desk.again
 
 
 @pytest.mark.parametrize(
