@@ -15,7 +15,7 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
 from repro.launch.costs import Costs
-from repro.launch.queue import Queue, SlurmError
+from repro.launch.queue import Queue, SlurmError, warn
 from repro.launch.site import Site, add_site_option, find_site
 from repro.launch.states import FAILED, STATES, State, counts, failure, states
 from repro.tables.selection import Parser, Selection, Use, add_options, select
@@ -38,6 +38,7 @@ SIGNS = {
     "canceled": "c",
     "oom": "M",
     "crashed": "X",
+    "unknown": "?",
     "new": "·",
 }
 Found = Mapping[str, State]
@@ -92,7 +93,7 @@ def failed(uses: Uses, found: Found) -> str:
     lines = []
     for id, use in uses.items():
         state = found[id]
-        if state.kind in (*FAILED, "canceled"):
+        if state.kind in (*FAILED, "canceled", "unknown"):
             log = log_of(use.run, state)
             lines += [f"{id}  {_label(use)}: {state}", f"    {state.detail}", *([f"    log: {log}"] if log else [])]
     if not lines:
@@ -142,7 +143,8 @@ def report(args: argparse.Namespace, asked: Selection) -> str:
     runs = [use.run for use in uses.values()]
     notes = []
     try:
-        found = states(runs, folder, Queue(site.tries, site.patience) if any(folder.glob("seval-*.json")) else None)
+        queue = Queue(site.tries, site.patience) if any(folder.glob("seval-*.json")) else None
+        found = states(runs, folder, queue, warn)
     except SlurmError as error:
         found = states(runs, folder, None)
         notes.append(f"SLURM does not answer ({error}): what is queued or running there is not shown")

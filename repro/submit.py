@@ -16,6 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
+from repro.launch.ledger import alone
 from repro.launch.local import Debug, Local, carry_out
 from repro.launch.plan import Task, choose, plan
 from repro.launch.queue import SlurmError
@@ -24,7 +25,6 @@ from repro.launch.slurm import Launcher
 from repro.launch.states import LIVE, State, states
 from repro.launch.summary import describe, describe_array, describe_each
 from repro.tables.selection import Parser, Selection, add_options, select
-from seval.claim import claim
 from seval.data.hdf5 import data_file
 from seval.errors import ConfigError, RunBusy
 
@@ -89,8 +89,9 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
 def on_slurm(args: argparse.Namespace, asked: Selection) -> int:
     """Submit, or cancel with --cancel, or only print with --dry-run. Raises `SlurmError`, `RunBusy`."""
     launcher = Launcher(Site.read(find_site(args.site)), Path(args.output_dir) / "slurm", args.array_parallelism)
-    alone = nullcontext() if args.dry_run else claim(launcher.folder, "submit", wait=300)
-    with alone:  # a second submitter then sees what the first has submitted
+    with (
+        nullcontext() if args.dry_run else alone(launcher.folder)
+    ):  # a second submitter then sees what the first has submitted
         found = states((use.run for use in asked.runs().values()), launcher.folder, launcher.queue)
         return _cancel(launcher, found, args.dry_run) if args.cancel else _submit(args, asked, found, launcher)
 
@@ -133,6 +134,8 @@ def _check_data(tasks: Mapping[str, Task], only_print: bool) -> None:
 
 def _cancel(launcher: Launcher, found: Mapping[str, State], dry_run: bool) -> int:
     live = {state.job.id for state in found.values() if state.job and state.job.live}
+    if unknown := {state.job.submission.name for state in found.values() if state.job and state.kind == "unknown"}:
+        print(f"what is unknown is left alone; `scancel --name={','.join(sorted(unknown))}` ends it, if it is there")
     if dry_run or not live:
         print(f"{len(live)} jobs would be ended" if live else "nothing of it is in the queue")
         return 0

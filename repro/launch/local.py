@@ -117,7 +117,7 @@ class Overview:
 
 def last_words(log: Path) -> str:
     """The error at the end of a job's log."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     starts = [i for i, line in enumerate(lines) if line.startswith("Traceback ")]
     for line in lines[starts[-1] + 1 :] if starts else ():
         if line.strip() and not line.startswith(" "):
@@ -146,7 +146,7 @@ def end_with(lock: str) -> None:
 
     def wait() -> None:
         try:
-            with open(lock) as file:
+            with open(lock, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
         except FileNotFoundError:
             pass
@@ -176,7 +176,7 @@ class Debug:
             work(words(task.run))
         except Exception:
             log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(traceback.format_exc())
+            log.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
         return SimpleNamespace(done=lambda: True, paths=SimpleNamespace(stderr=log))
 
 
@@ -225,7 +225,7 @@ def cores() -> int:
     """The cores that this process may use, limited by the share of a container."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
+        quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split())
     except (OSError, ValueError):  # no such limit
         return usable
     return max(1, min(usable, quota // period))

@@ -86,6 +86,8 @@ def choose(
             continue
         if state.kind in HELD and state.kind not in retry:
             why = f"{state}; `--retry {state.kind}` submits it again, `python repro/status.py --failed` shows the error"
+        elif state.kind == "unknown":
+            why = f"{state}: {state.detail}"
         elif live and not (before and before.job and before.job.live):
             why = f"it depends on {task.needs}, which runs outside SLURM now; submit it later"
         elif before is not None and task.needs not in chosen and not live:

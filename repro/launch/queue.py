@@ -1,85 +1,35 @@
-"""What was submitted to SLURM, and what SLURM reports about it.
+"""What SLURM reports about what was submitted.
 
-Every array that is submitted has a ledger, `OUTPUT_DIR/slurm/<name>.json`, written *before* sbatch is called. The
-name is the array's job name, so what is in the queue is found even where sbatch's answer was lost, and by everyone who
-shares the folder. SLURM is asked a limited number of times; no answer is an error, never "nothing is queued".
+SLURM is asked a limited number of times; no answer is an error, never "nothing is queued".
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from seval.errors import ConfigError
-from seval.files import write_json
+from repro.launch.answers import ENDED, Answer, Row
+from repro.launch.ledger import Submission, submissions
+from seval.text import short
 
-#: A job in any other state, such as a new state of a later SLURM, is queued or running.
-ENDED = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "LAUNCH_FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "RECONFIG_FAIL",
-    "REVOKED",
-    "TIMEOUT",
-}
 #: Variables by which a user may filter or format the answers of SLURM.
 _OWN = ("SQUEUE_", "SACCT_", "SCANCEL_")
 
 
+#: The state of an element about which SLURM says something that cannot be read.
+UNREAD = "?"
+
+
 class SlurmError(RuntimeError):
     """SLURM does not answer, or refuses a request."""
-
-
-@dataclass
-class Submission:
-    """One array: which runs its elements do, and the resources that were asked for."""
-
-    name: str
-    elements: list[list[str]]  # ids of the runs that share an element
-    settings: dict[str, list]  # KEY VALUE pairs by id
-    labels: dict[str, str]  # by id
-    needs: dict[str, str]  # id of the prerequisite by id, where it had no record yet
-    minutes: int
-    memory_gb: float
-    created: float = field(default_factory=time.time)
-    versions: dict[str, str | None] = field(default_factory=dict)  # of the worker's packages, asked when submitting
-    scratch: str = ""
-
-    @classmethod
-    def read(cls, path: Path) -> Submission:
-        try:
-            return cls(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise ConfigError(
-                f"{path} cannot be read ({error}): it is damaged, or of another version of seval; once "
-                "nothing of that name is in the queue, delete it"
-            ) from None
-
-    def write(self, folder: Path) -> Path:
-        """Its ledger; an `OSError` here means that nothing was submitted."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.name}.json"
-        write_json(path, asdict(self))
-        return path
-
-
-def submissions(folder: Path) -> list[Submission]:
-    """All submissions of a folder, in the order they were made."""
-    return sorted(map(Submission.read, folder.glob("seval-*.json")), key=lambda each: (each.created, each.name))
 
 
 @dataclass(frozen=True)
@@ -87,16 +37,16 @@ class Job:
     """One element of an array, as SLURM last knew it."""
 
     id: str  # 12_3, or 12 where the array had one element
-    state: str  # in SLURM's words; "" where SLURM no longer knows the element
+    state: str  # in SLURM's words; "" where squeue no longer knows the element; `UNREAD`
     submission: Submission
-    reason: str = ""
+    reason: str = ""  # of "" what sacct still says, of `UNREAD` the line that cannot be read
     exit_code: int | None = None  # known to accounting only
     signal: int = 0
 
     @property
     def live(self) -> bool:
         """Whether it is queued or running; an element whose dependency can never be met is neither."""
-        return self.state not in {"", *ENDED} and self.reason != "DependencyNeverSatisfied"
+        return self.state not in {"", UNREAD, *ENDED} and self.reason != "DependencyNeverSatisfied"
 
 
 class Queue:
@@ -127,59 +77,61 @@ class Queue:
         raise SlurmError(f"`{command[0]}` failed {self.tries} times: {error}")
 
     def jobs(self, made: Sequence[Submission]) -> dict[tuple[str, int], Job]:
-        """By name and index, the elements that SLURM still knows. Raises `SlurmError` if it does not answer."""
-        if not made:
-            return {}
+        """By name and index, the elements that SLURM still knows. Raises `SlurmError` if it does not answer.
+
+        An element about which a line cannot be read is neither live nor ended, unless another line says so.
+        """
         by_name = {each.name: each for each in made}
-        found: dict[tuple[str, int], Job] = {}
-        for names in _chunks(list(by_name), 500):
-            text = self.ask(
-                "squeue", "--noheader", "--array", "--states=all", "--name=" + ",".join(names), "--format=%j|%i|%T|%r"
-            )
-            for name, id, index, state, reason in _rows("squeue", text, by_name):
-                found[name, index] = Job(id, state, by_name[name], reason)
+        answer = self._answer("squeue", by_name, "--array", "--states=all", "--format=%j|%i|%T|%r")
+        found = {key: Job(row.id, row.state, by_name[row.name], row.more) for key, row in answer.rows.items()}
+        _unread("squeue", answer, by_name, found)
         ended = {name for (name, _), job in found.items() if not job.live}
-        missing = [
-            each
-            for each in made
-            if each.name in ended or any((each.name, index) not in found for index in range(len(each.elements)))
-        ]
+        missing = {
+            name: each
+            for name, each in by_name.items()
+            if name in ended or any(key not in found for key in each.keys())
+        }
         for key, job in self._accounts(missing).items():  # which may learn of an end late, or never
-            if job.state in ENDED and not (key in found and found[key].live):
+            before = found.get(key)
+            if before is None or (job.state in ENDED and not before.live and before.state != UNREAD):
                 found[key] = job
+        for name in {name for (name, _), job in found.items() if not job.state and "PENDING" not in job.reason}:
+            warn(f"sacct calls elements of {name} running that squeue does not know; they are taken for ended")
+        silent = (key not in found or not found[key].state for each in missing.values() for key in each.keys())
+        if answer.foreign and not answer.rows and any(silent):  # it may be no answer at all
+            raise SlurmError(f"`squeue` gave an answer that cannot be read: {short(answer.foreign)}")
         return found
 
-    def _accounts(self, made: Sequence[Submission]) -> dict[tuple[str, int], Job]:
-        """Ended elements that accounting knows; none where a site has no accounting or it does not answer."""
-        by_name, found = {each.name: each for each in made}, {}
-        if not made or shutil.which("sacct") is None:
+    def _accounts(self, missing: Mapping[str, Submission]) -> dict[tuple[str, int], Job]:
+        """Elements by what accounting knows; none where a site has no accounting or it does not answer."""
+        if not missing or shutil.which("sacct") is None:
             return {}
-        since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(min(each.created for each in made) - 86400))
+        since = min(time.time(), *(each.created for each in missing.values())) - 86400
+        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(max(0, since)))
+        what = ("--parsable2", "--allocations", "--allusers", f"--starttime={start}")
         try:
-            for names in _chunks(list(by_name), 500):
-                text = self.ask(
-                    "sacct",
-                    "--noheader",
-                    "--parsable2",
-                    "--allocations",
-                    "--allusers",
-                    "--starttime=" + since,
-                    "--name=" + ",".join(names),
-                    "--format=JobName,JobID,State,ExitCode",
-                )
-                for name, id, index, state, code in _rows("sacct", text, by_name):
-                    status, _, signal = code.partition(":")
-                    found[name, index] = Job(
-                        id, state.partition(" ")[0], by_name[name], exit_code=int(status or 0), signal=int(signal or 0)
-                    )
-        except (SlurmError, ValueError):
+            answer = self._answer("sacct", missing, *what, "--format=JobName,JobID,State,ExitCode")
+        except SlurmError as error:
+            if "disabled" not in str(error):
+                warn(f"how jobs ended is not known: {error}")
             return {}
+        found = {key: _account(row, missing[row.name]) for key, row in answer.rows.items()}
+        _unread("sacct", answer, missing, found)
         return found
+
+    def _answer(self, command: str, made: Mapping[str, Submission], *options: str) -> Answer:
+        """What squeue or sacct says about these submissions, by name. Raises `SlurmError`."""
+        lengths = {name: len(each.elements) for name, each in made.items()}
+        answer = Answer()
+        for names in _chunks(list(made), 500):
+            text = self.ask(command, "--noheader", *options, "--name=" + ",".join(names))
+            answer.add(command, text, lengths)
+        return answer
 
     def largest_array(self) -> int | None:
         """How many elements an array may have; None where SLURM does not say."""
         with suppress(SlurmError):
-            if found := re.search(r"MaxArraySize\s*=\s*(\d+)", self.ask("scontrol", "show", "config")):
+            if found := re.search(r"MaxArraySize\s*=\s*(\d{1,9})\b", self.ask("scontrol", "show", "config")):
                 return max(1, int(found[1]) - 1)  # 0 is a site without arrays
         return None
 
@@ -193,40 +145,40 @@ class Queue:
         self.ask("scancel", "--quiet", f"--name={name}")
 
 
-def elements(number: str) -> Iterator[tuple[str, int]]:
-    """The elements that SLURM writes as 12_3, as 12_[0-2,5,6-10:2%4], or as 12 for an array of one."""
-    job, _, part = number.partition("_")
-    if not part:
-        yield job, 0
-        return
-    for piece in part.strip("[]").partition("%")[0].split(","):
-        ends, _, step = piece.partition(":")
-        first, _, last = ends.partition("-")
-        for index in range(int(first), int(last or first) + 1, int(step or 1)):
-            yield f"{job}_{index}", index
+def latest(
+    folder: Path, queue: Queue, wanted: Iterable[str], tell: Callable[[str], object] | None = None
+) -> dict[str, Job]:
+    """By id, the last element that each of the `wanted` runs was part of; SLURM is not asked about other arrays.
 
-
-def _rows(command: str, text: str, names: Container[str]) -> Iterator[tuple[str, str, int, str, str]]:
-    """(name, id, index, state, and the fourth column) of every element. Raises `SlurmError`."""
-    for line in text.splitlines():
-        try:
-            name, number, state, more = line.split("|")
-            found = list(elements(number))
-        except ValueError:
-            name = ""
-        if name not in names or not state:
-            raise SlurmError(f"`{command}` gave an answer that cannot be read: {line!r}")
-        yield from ((name, id, index, state, more) for id, index in found)
-
-
-def latest(folder: Path, queue: Queue, wanted: Iterable[str]) -> dict[str, Job]:
-    """By id, the last element that each of the `wanted` runs was part of; SLURM is not asked about other arrays."""
+    Raises `SlurmError`, and what `submissions` raises.
+    """
     wanted, last = set(wanted), {}
-    for made in submissions(folder):
+    for made in submissions(folder, tell):
         for index, element in enumerate(made.elements):
             last |= {id: (made, index) for id in element if id in wanted}
     known = queue.jobs(list({made.name: made for made, _ in last.values()}.values()))
     return {id: known.get((made.name, index), Job("", "", made)) for id, (made, index) in last.items()}
+
+
+def _unread(command: str, answer: Answer, made: Mapping[str, Submission], found: dict[tuple[str, int], Job]) -> None:
+    """Add the elements about which a line may be that cannot be read, with a warning."""
+    for name, line in sorted(answer.unreadable.items()):
+        warn(f"`{command}` says of {name} what cannot be read: {short(line)}")
+        for key in made[name].keys():
+            found.setdefault(key, Job("", UNREAD, made[name], f"`{command}` says {short(line)}"))
+
+
+def _account(row: Row, made: Submission) -> Job:
+    """An element by its row of sacct. One that has not ended there, but is not in the queue, was never closed."""
+    if row.state not in ENDED:
+        return Job(row.id, "", made, f"sacct still calls job {row.id} {row.state}, but squeue does not know it")
+    status, _, signal = row.more.partition(":")
+    return Job(row.id, row.state, made, exit_code=int(status or 0), signal=int(signal or 0))
+
+
+def warn(text: str) -> None:
+    """Say on stderr what may be wrong."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _chunks(items: list, size: int) -> Iterator[list]:

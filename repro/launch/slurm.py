@@ -19,8 +19,10 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from repro.launch.arrays import Array, arrays
+from repro.launch.data import fingerprints
+from repro.launch.ledger import Submission, submissions
 from repro.launch.plan import Task, words
-from repro.launch.queue import Job, Queue, SlurmError, Submission, submissions
+from repro.launch.queue import Job, Queue, SlurmError
 from repro.launch.site import Resources, Site
 from repro.launch.states import State
 from repro.launch.worker import again, work
@@ -70,18 +72,21 @@ class Launcher:
             if shutil.which(command) is None:
                 raise SlurmError(f"there is no {command} on PATH")
         versions, image = self.site.worker_versions(), self.site.image_digest(self.folder / "image.json")
+        data = fingerprints(task.run for array in planned for task in array.tasks)
         times = _times(max((made.created for made in submissions(self.folder)), default=0.0))
         submitted: dict[int, str] = {}
         for array in planned:
             after = submitted[id(array.after)] if array.after else array.after_job
             kind = "aftercorr" if array.after and len(array.elements) > 1 else "afterok"
-            job = self._submit(array, f"{kind}:{after}" if after else None, versions, image, times)
+            job = self._submit(array, f"{kind}:{after}" if after else None, versions, data, image, times)
             submitted[id(array)] = job
             yield array, job
 
-    def _submit(self, array: Array, dependency: str | None, versions: dict, image: str, times: Iterator[float]) -> str:
+    def _submit(
+        self, array: Array, dependency: str | None, versions: dict, data: dict, image: str, times: Iterator[float]
+    ) -> str:
         for attempt in range(self.site.tries):
-            made = _submission(self.site, self.folder.parent, array, versions, next(times))
+            made = _submission(self.site, self.folder.parent, array, versions, data, next(times))
             ledger = made.write(self.folder)
             try:
                 return self._sbatch(array, made, ledger, dependency, image)
@@ -143,7 +148,7 @@ def _resources(site: Site, task: Task, state: State | None, more: Sequence[str])
     return needed
 
 
-def _submission(site: Site, output: Path, array: Array, versions: dict, created: float) -> Submission:
+def _submission(site: Site, output: Path, array: Array, versions: dict, data: dict, created: float) -> Submission:
     runtime = {
         "OUTPUT_DIR": str(output),
         "GPU_ID": 0 if site.gres else -1,
@@ -162,6 +167,7 @@ def _submission(site: Site, output: Path, array: Array, versions: dict, created:
         memory_gb=array.resources.runs_per_gpu * array.resources.memory_gb,
         versions=versions,
         scratch=site.scratch,
+        data={task.run.id: data[task.run.id] for task in array.tasks if task.run.id in data},
     )
 
 

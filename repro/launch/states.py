@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.launch.queue import Job, Queue, latest
+from repro.launch.queue import UNREAD, Job, Queue, latest
 from seval import files
 from seval.claim import holder
 from seval.run import Run
+from seval.text import printable
 
 #: The states of a run, with the words that are shown, in the order of counting.
 STATES = {
@@ -25,6 +25,7 @@ STATES = {
     "canceled": "canceled",
     "oom": "out of memory",
     "crashed": "crashed",
+    "unknown": "unknown",
     "new": "never submitted",
 }
 _QUEUED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
@@ -32,6 +33,8 @@ LIVE = ("running", "queued", "waiting")
 FAILED = ("timeout", "oom", "crashed")
 #: Not submitted again unless asked for: the run would end the same way.
 HELD = ("oom", "crashed")
+#: What a worker leaves as the kind of its failure.
+_LEFT = ("oom", "crashed", "canceled", "resumable")
 _ENDED = {
     "TIMEOUT": "timeout",
     "DEADLINE": "timeout",
@@ -41,10 +44,25 @@ _ENDED = {
     "PREEMPTED": "resumable",
     "NODE_FAIL": "resumable",
     "BOOT_FAIL": "resumable",
+    "LAUNCH_FAILED": "resumable",
+    "RECONFIG_FAIL": "resumable",
     "REVOKED": "resumable",
 }
 _STOPPING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGBUS)  # of a bus error: slurm/requeue.sh
 RESUMABLE, BUSY = 75, 76  # exit codes: stopped with a checkpoint (EX_TEMPFAIL); another process trains the run
+NO_LOG = 53  # SLURM's own exit code or signal
+_NO_MEMORY = (125, 253)  # SLURM's own signals, of which sacct prints seven bits
+_NO_START = (125, 126, 127, 255)  # of a shell, a container engine, or ssh
+#: srun passes on that its task was killed by one of these signals N as exit code N, a shell as 128 + N.
+_PASSED_ON = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV, *_STOPPING)
+_WHY: dict[int, str] = {
+    signal.SIGKILL: "perhaps for memory",
+    signal.SIGSEGV: "a crash in a library",
+    signal.SIGABRT: "a crash in a library",
+    signal.SIGILL: "a library made for another processor",
+    signal.SIGXCPU: "a limit on processor time (ulimit -t)",
+    signal.SIGXFSZ: "a limit on the size of files (ulimit -f)",
+}
 
 
 @dataclass(frozen=True)
@@ -61,11 +79,16 @@ class State:
         return STATES[self.kind] + share
 
 
-def states(runs: Iterable[Run], folder: Path, queue: Queue | None) -> dict[str, State]:
-    """By id, the state of each run. Raises `SlurmError` where SLURM is asked and does not answer."""
+def states(
+    runs: Iterable[Run], folder: Path, queue: Queue | None, tell: Callable[[str], object] | None = None
+) -> dict[str, State]:
+    """By id, the state of each run. Raises `SlurmError` where SLURM is asked and does not answer.
+
+    A ledger that cannot be read is an error too; with `tell`, which gets the message, it is left out.
+    """
     by_id = {run.id: run for run in runs}
     undone = {id: run for id, run in by_id.items() if not run.done()}
-    jobs = latest(folder, queue, undone) if queue else {}
+    jobs = latest(folder, queue, undone, tell) if queue else {}
     return {id: _state(run, jobs.get(id)) if id in undone else State("done", progress=1.0) for id, run in by_id.items()}
 
 
@@ -79,6 +102,8 @@ def _state(run: Run, job: Job | None) -> State:
         return State("queued", f"job {job.id}: {job.reason}", progress, job)
     if held := holder(run.folder):
         return State("running", f"process {held.get('pid')} on {held.get('host')}", progress, job)
+    if job and job.state == UNREAD:
+        return State("unknown", _unknown(job), progress, job)
     if failed and (not job or _latest(run, failed, job.submission.name)):
         return State(failed["kind"], failed["error"], progress, job)
     if job and job.state:
@@ -86,7 +111,8 @@ def _state(run: Run, job: Job | None) -> State:
     if (run.folder / "checkpoint.pt").exists():
         return State("resumable", "it has a checkpoint", progress, job)
     if job:  # of an element that is canceled before it began, SLURM keeps nothing
-        return State("canceled", f"SLURM no longer knows its element of {job.submission.name}", progress, job)
+        words = job.reason or f"SLURM no longer knows its element of {job.submission.name}"
+        return State("canceled", words, progress, job)
     return State("new", "", progress, job)
 
 
@@ -112,15 +138,49 @@ def _ended(run: Run, job: Job, progress: float | None) -> State:
     if job.exit_code is None:  # a site without accounting
         if (run.folder / "checkpoint.pt").exists():
             return State("resumable", f"{words}, it has a checkpoint", progress, job)
-        return State("crashed", f"{words}, without a message", progress, job)
-    # srun passes on that its task was killed by signal N as exit code N, a shell as 128 + N
-    killed = job.signal or (job.exit_code - 128 if job.exit_code > 128 else job.exit_code)
-    if job.exit_code == RESUMABLE or killed in _STOPPING:
+        return State("crashed", f"{words}{_reason(job)}, without a message", progress, job)
+    code, killed = job.exit_code, _killed(job)
+    if code == RESUMABLE or killed in _STOPPING:
         return State("resumable", f"{words}, stopped", progress, job)
-    if job.exit_code == BUSY:
+    if code == BUSY:
         return State("resumable", f"{words}, another process trains it", progress, job)
-    how = "killed by signal 9, perhaps for memory" if killed == signal.SIGKILL else f"exit code {job.exit_code}"
-    return State("crashed", f"{words}, {how}, without a message", progress, job)
+    if job.signal in _NO_MEMORY:
+        return State("oom", f"{words}, killed by SLURM for memory", progress, job)
+    return State("crashed", f"{words}, {_how(run, code, killed)}, without a message", progress, job)
+
+
+def _reason(job: Job) -> str:
+    return "" if job.reason in ("", "None") else f" ({job.reason})"
+
+
+def _killed(job: Job) -> int:
+    """The signal that ended the worker; 0 if none did."""
+    if job.signal:
+        return job.signal
+    code = job.exit_code or 0
+    return code - 128 if 128 < code <= 128 + 64 else code if code in (*_PASSED_ON, NO_LOG) else 0
+
+
+def _how(run: Run, code: int, killed: int) -> str:
+    """How the worker ended, in words, and what to look at."""
+    if killed == NO_LOG:
+        logs = run.folder.parent.resolve() / "slurm" / "logs"
+        return f"{killed} is SLURM's: it could not open the log; see that every node can write to {logs}"
+    if killed:
+        name = next((each.name for each in signal.Signals if each == killed), "")
+        words = ", ".join(filter(None, [f"killed by signal {killed}", name, _WHY.get(killed)]))
+        return f"exit code {code}: {words}" if code else words
+    if code in _NO_START:
+        return f"exit code {code}: the command of `slurm_python` could not start on that node"
+    return f"exit code {code}"
+
+
+def _unknown(job: Job) -> str:
+    name = job.submission.name
+    return (
+        f"{job.reason}, which cannot be read; once `squeue --name={name}` and its accounting show that it ended, "
+        f"move {name}.json out of the folder slurm, and it counts as never submitted"
+    )
 
 
 def fail(folder: Path, kind: str, error: str, trace: str, submission: str = "") -> None:
@@ -135,9 +195,9 @@ def fail(folder: Path, kind: str, error: str, trace: str, submission: str = "") 
 def failure(folder: Path) -> dict | None:
     """Why the last attempt failed, if it left a reason."""
     with suppress(OSError, ValueError):
-        found = json.loads((folder / "failure.json").read_text())
-        if isinstance(found, dict) and found.get("kind") in STATES and "error" in found:
-            return found
+        found = files.read_json(folder / "failure.json", {"kind": str, "error": str})
+        if found["kind"] in _LEFT:
+            return found | {"error": printable(found["error"])}
     return None
 
 

@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import platform
-import shutil
+import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
+
 from repro.launch import states
-from repro.launch.queue import Submission
-from seval.config import load, with_overrides
-from seval.data import hdf5
-from seval.errors import Interrupted, MissingPrerequisite, RunBusy
+from repro.launch.data import data_file, stage
+from repro.launch.ledger import Submission
+from seval.config import load
+from seval.errors import Interrupted, MissingPrerequisite, RunBusy, one_line
 from seval.run import Run
 from seval.signals import listening
+from seval.text import short
 from seval.versions import versions
 
 PATIENCE = 600  # seconds where another process trains the run
-_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+_MEMORY = (  # in lower case, with blanks for _
+    "out of memory",
+    "outofmemory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    "failed to allocate",
+    "not enough memory",
+    "lack of memory",
+    "memory allocation failed",
+    "memoryallocation",
+    "alloc failed",  # of cuBLAS, cuDNN and their like
+    "bad alloc",
+)
+_NODE = (
+    "no cuda-capable device",
+    "busy or unavailable",
+    "ecc error",
+    "gpu is lost",
+    "fallen off the bus",
+)
 
 
 class WorkerError(RuntimeError):
     """This process cannot do the run that it was given."""
 
 
+class NoGpu(WorkerError):
+    """The run was to have a GPU, and this node has none that works."""
+
+
 def work(ledger: str, index: int) -> None:
     """Do the run of this task of element `index`: the entry point of a job."""
-    submission, restarts = Submission.read(Path(ledger)), int(os.environ.get("SLURM_RESTART_COUNT", 0))
-    element, rank = submission.elements[index], int(os.environ.get("SLURM_PROCID", 0))
+    submission, restarts, rank = Submission.read(Path(ledger)), _number("SLURM_RESTART_COUNT"), _number("SLURM_PROCID")
+    if not 0 <= index < len(submission.elements):
+        raise WorkerError(f"{ledger} has {len(submission.elements)} elements, and none with index {index}")
+    element = submission.elements[index]
     if rank >= len(element):  # the last element may have fewer runs than the others
         return
     id = element[rank]
@@ -44,15 +74,30 @@ def work(ledger: str, index: int) -> None:
             run = Run(load((), submission.settings[id]))
             if run.id != id:
                 raise WorkerError(f"the worker's code takes run {id} for {run.id}: it is another version of seval")
-            attempt(stage(run, submission.scratch), stop, PATIENCE)
+            need_gpu(submission.settings[id])
+            run = stage(run, submission.scratch)
+            same_data(run, submission.data.get(id))
+            attempt(run, stop, PATIENCE)
         except Interrupted as stopped:
             print(f"stopped with a checkpoint at step {stopped.step}", flush=True)
             if stopped.step > stopped.begun or restarts < 3:
-                again(Path(ledger), index).touch()  # the batch script requeues it: most images have no scontrol
+                _ask_again(Path(ledger), index)
             sys.exit(states.RESUMABLE)
         except RunBusy as busy:
             print(busy, flush=True)
             sys.exit(states.BUSY)
+        except NoGpu:
+            if restarts < 3:  # perhaps on another node
+                _ask_again(Path(ledger), index)
+            raise
+
+
+def _number(name: str) -> int:
+    """A number that SLURM sets; 0 outside SLURM."""
+    text = os.environ.get(name, "0")
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise WorkerError(f"{name} is {short(text)}, but SLURM sets it to a number")
+    return int(text)
 
 
 def again(ledger: Path, index: int | str) -> Path:
@@ -60,10 +105,17 @@ def again(ledger: Path, index: int | str) -> Path:
     return ledger.with_name(f"{ledger.stem}.again.{index}")
 
 
+def _ask_again(ledger: Path, index: int) -> None:
+    """The batch script requeues the element: most images have no scontrol."""
+    with suppress(OSError):  # a full disk; then the next submit sends it again
+        again(ledger, index).touch()
+
+
 @contextmanager
 def explained(folder: Path, submission: str = "") -> Iterator[None]:
     """Keep in the run's folder why it failed, until it is started again."""
-    (folder / "failure.json").unlink(missing_ok=True)
+    with suppress(OSError):  # the run itself will say what is wrong with the folder
+        (folder / "failure.json").unlink(missing_ok=True)
     try:
         yield
     except Exception as error:
@@ -74,7 +126,7 @@ def explained(folder: Path, submission: str = "") -> Iterator[None]:
 
 def attempt(run: Run, stop: Callable[[], bool] = lambda: False, patience: float = math.inf) -> None:
     """Do a run to its end. Where another process trains it, wait for that process, at most `patience` seconds."""
-    begun = time.monotonic()
+    begun, said = time.monotonic(), ""
     while True:
         try:
             run.execute(stop)
@@ -82,16 +134,64 @@ def attempt(run: Run, stop: Callable[[], bool] = lambda: False, patience: float 
         except RunBusy as busy:  # its record will be the same
             if stop() or time.monotonic() > begun + patience:
                 raise
-            print(f"{busy}; waiting for it", flush=True)
+            if said != str(busy):
+                said = str(busy)
+                print(f"{said}; waiting for it", flush=True)
             time.sleep(2)
 
 
 def kind_of(error: BaseException) -> str:
-    """oom or crashed; a run whose prerequisite is missing counts as canceled."""
+    """oom or crashed; canceled where the prerequisite is missing, resumable where the node is to blame."""
     if isinstance(error, MissingPrerequisite):
         return "canceled"
-    text = f"{type(error).__name__}: {error}".lower()
-    return "oom" if isinstance(error, MemoryError) or any(word in text for word in _MEMORY) else "crashed"
+    if any(_is_memory(cause) for cause in _causes(error)):
+        return "oom"
+    return "resumable" if isinstance(error, NoGpu) or _says(error, _NODE) else "crashed"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it was raised for, which may be told in other words."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_memory(error: BaseException) -> bool:
+    short_of = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    return short_of or _says(error, _MEMORY)
+
+
+def _says(error: BaseException, words: Iterable[str]) -> bool:
+    text = f"{type(error).__name__}: {error}".lower().replace("_", " ")
+    return any(word in text for word in words)
+
+
+def need_gpu(settings: Sequence[object]) -> None:
+    """Raise `NoGpu` if these KEY VALUE pairs ask for a GPU and none works here. GPU_ID -1 asks for the CPU."""
+    asked = dict(zip(settings[::2], settings[1::2], strict=True)).get("GPU_ID", -1)
+    if not isinstance(asked, int) or asked < 0 or torch.cuda.is_available():
+        return
+    try:
+        torch.cuda.init()
+        why = "torch.cuda.is_available() is false"
+    except Exception as error:  # depends on the driver and on how PyTorch was built
+        why = one_line(error)
+    raise NoGpu(
+        f"no GPU here: the site asks for one, and none works on {platform.node()} ({why}); submit again, if need be "
+        "with `sbatch: {exclude: NODE}` in the site file"
+    )
+
+
+def same_data(run: Run, submitted: str | None) -> None:
+    """Raise `WorkerError` if the data set is not the one that was `submitted`, where that is known."""
+    if submitted is not None and run.fingerprint != submitted:
+        raise WorkerError(
+            f"{data_file(run)} on {platform.node()} is another data set than when this was submitted: its fingerprint "
+            f"is {run.fingerprint[:12]}, then it was {submitted[:12]}; prepare that one again, or submit with "
+            "`--retry crashed` to use this one"
+        )
 
 
 def same_versions(expected: Mapping[str, str | None]) -> None:
@@ -106,27 +206,3 @@ def same_versions(expected: Mapping[str, str | None]) -> None:
             f"{platform.node()} has other versions than the submission was made for: {', '.join(other)}; "
             "fix `slurm_python` of the site, or submit again from this environment"
         )
-
-
-def stage(run: Run, scratch: str) -> Run:
-    """The run with its data set on the node's own disk, copied there unless it is; a failed copy is no error."""
-    folder = Path(os.path.expandvars(scratch)) if scratch else None
-    source = hdf5.data_file(run.cfg.DATASET.NAME, run.cfg.DATASET.ROOT)
-    if folder is None or not source.is_file():
-        return run
-    target = folder / source.name
-    try:
-        if "$" in str(folder):
-            raise OSError("that variable is not set")
-        if not target.is_file() or target.stat().st_size != source.stat().st_size:
-            folder.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.{os.getpid()}")
-            try:
-                shutil.copyfile(source, aside)
-                os.replace(aside, target)
-            finally:
-                aside.unlink(missing_ok=True)
-    except OSError as error:
-        print(f"{source} was not copied to {folder} ({error}); it is read where it is", flush=True)
-        return run
-    return Run(with_overrides(run.cfg, ["DATASET.ROOT", str(folder)]))

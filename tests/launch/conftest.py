@@ -8,17 +8,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from repro import status, submit
 from repro.launch import states
-from repro.launch.queue import Submission, elements, submissions
+from repro.launch.answers import elements
+from repro.launch.ledger import Submission, submissions
 from repro.tables import table as tables
+from seval.data import hdf5
 from seval.files import sealed
 from seval.run import Run
 from tests.checkout import make_checkout
 from tests.launch.fake_slurm import Fake
+from tests.settings import ROOT
 
 
 @pytest.fixture
@@ -38,6 +42,19 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -
         (tmp_path / "tools" / name).symlink_to(shutil.which(name))
     monkeypatch.setenv("PATH", f"{fake.bin}:{tmp_path / 'tools'}")  # a machine may have a SLURM of its own
     return fake
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared set under the name of CIFAR-10: ten images of ten classes."""
+    tiny, path = hdf5.read(ROOT / "data" / "tiny.h5"), tmp_path_factory.mktemp("data") / "cifar10.h5"
+    train, test = (
+        part._replace(images=part.images[first], labels=part.labels[first])
+        for part in (tiny.train, tiny.test)
+        for first in [np.unique(part.labels, return_index=True)[1]]
+    )
+    hdf5.write(path, tiny._replace(name="cifar10", train=train, test=test, sha256={}))
+    return path
 
 
 TABLE = """\
@@ -74,6 +91,12 @@ class Lab:
         assert given == code, out + err
         assert bool(err) == bool(code), err
         return err or out
+
+    def both(self, main: Callable, *words: str) -> tuple[str, str]:
+        """Its stdout and its stderr."""
+        self.capsys.readouterr()
+        assert main(["--table", "sweep", "--site", "site.yaml", *words]) == 0
+        return self.capsys.readouterr()
 
     def submit(self, *words: str, code: int = 0) -> str:
         return self.call(submit.main, "--cluster", "slurm", *words, code=code)
@@ -145,11 +168,13 @@ def with_record(run: Run) -> None:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Lab:
+def lab(
+    tmp_path: Path, fake: Fake, prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> Lab:
     make_checkout(tmp_path, TABLE, monkeypatch)
     monkeypatch.delenv("SEVAL_SITE", raising=False)
     monkeypatch.setenv("SEVAL_DATA", str(tmp_path))
-    (tmp_path / "cifar10.h5").touch()
+    shutil.copy(prepared, tmp_path / "cifar10.h5")
     monkeypatch.chdir(tmp_path)
     return Lab(tmp_path, fake, capsys)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from repro.launch.queue import Submission
+from repro.launch.ledger import Submission
 
 STUBS = {
     # Each call is noted; `CMD.plan` holds what the next calls shall do, a line each: ok, fail TEXT, hang, or lost TEXT.
@@ -53,6 +53,11 @@ class Fake:
             path = self.bin / name
             path.write_text("#!/bin/bash\n" + STUBS["begin"].format(folder=self.folder) + STUBS[name])
             path.chmod(0o755)
+
+    def says(self, name: str, *lines: str) -> None:
+        """From now on it prints these lines, whatever it is asked."""
+        (self.folder / f"{name}.lines").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        (self.bin / name).write_text(f"#!/bin/bash\ncat {self.folder}/{name}.lines\n")
 
     def remove(self, name: str) -> None:
         (self.bin / name).unlink()

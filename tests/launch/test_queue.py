@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from repro.launch.queue import Job, Queue, SlurmError, elements, latest, submissions
-from tests.launch.conftest import Lab
+from repro import status, submit
+from repro.launch.ledger import submissions
+from repro.launch.queue import UNREAD, Job, Queue, SlurmError, latest
+from tests.launch.conftest import ONE, Lab, table
 from tests.launch.fake_slurm import Fake, submission
-
-
-@pytest.mark.parametrize(
-    "text, indices",
-    [
-        ("12", [0]),
-        ("12_3", [3]),
-        ("12_[7]", [7]),
-        ("12_[0-2,5]", [0, 1, 2, 5]),
-        ("12_[0-999%64]", range(1000)),
-        ("12_[0-2,5%4]", [0, 1, 2, 5]),
-        ("12_[0-8:4]", [0, 4, 8]),
-        ("12_[1,4-8:2%1]", [1, 4, 6, 8]),
-    ],
-)
-def test_elements_are_read_off_every_form(text: str, indices: Iterable[int]) -> None:
-    found = list(elements(text))
-    assert [index for _, index in found] == list(indices)
-    assert [id for id, _ in found] == [f"12_{index}" if "_" in text else "12" for index in indices]
-    assert [pair for id, _ in found for pair in elements(id)] == found
 
 
 def test_what_fails_is_asked_again_and_then_given_up(fake: Fake, pauses: list[float]) -> None:
@@ -66,15 +48,104 @@ def test_what_hangs_is_given_up_in_time(fake: Fake, how: str) -> None:
     "answer",
     [
         "motd: welcome",
-        "seval-a|12_x|RUNNING|None",
-        "seval-a|12_[0,2,...]|PENDING|Priority",
         "seval-other|12|RUNNING|None",
     ],
 )
-def test_an_answer_that_cannot_be_read_is_no_empty_queue(fake: Fake, answer: str) -> None:
+def test_an_answer_of_foreign_lines_only_is_no_empty_queue(fake: Fake, answer: str) -> None:
     (fake.bin / "squeue").write_text(f"#!/bin/bash\necho '{answer}'\n")
     with pytest.raises(SlurmError, match="squeue"):
         Queue(1, 5).jobs([submission("seval-a", ["r"])])
+
+
+UNREADABLE = [  # rows of ours: (squeue, sacct)
+    ("seval-a|12_x|RUNNING|None", "seval-a|12+0|OUT_OF_MEMORY|0:125"),
+    ("seval-a|12_[0,2,...]|PENDING|Priority", "seval-a|12_[0,...]|CANCELLED by 0|0:0"),
+    ("seval-a|12_[0-99999999999]|PENDING|Priority", "seval-a|12_[0-99999999999]|FAILED|1:0"),
+    ("seval-a|12_2|PENDING|Priority", "seval-a|12_2|FAILED|1:0"),  # the array has the elements 0 and 1
+    ("seval-a|12|RUNNING|None", "seval-a|12|FAILED|1:0"),
+    ("seval-a|12_0||None", "seval-a|12_0||0:0"),
+    ("seval-a|12_0", "seval-a|12_0|OUT_OF_ME+|0:125"),
+    ("seval-a", "seval-a|12_0|FAILED|x:y"),
+    ("12_0|seval-a|RUNNING|None", "12_0|seval-a|FAILED|1:0"),
+    ("\x1b[31mseval-a|12_0|RUNNING|None", "  error: seval-a"),
+]
+
+
+@pytest.mark.parametrize("line", [line for line, _ in UNREADABLE])
+def test_of_a_row_of_squeue_that_cannot_be_read_nothing_is_known(
+    fake: Fake, line: str, capsys: pytest.CaptureFixture
+) -> None:
+    made = [submission("seval-a", ["r"], ["s"]), submission("seval-b", ["t"])]
+    fake.says("squeue", "motd: welcome", line, "seval-b|13|RUNNING|None")
+    fake.account("seval-a", "12_1", "FAILED", "1:0")  # perhaps of the try before
+    found = Queue(1, 5).jobs(made)
+    assert {key: (job.state, job.live) for key, job in found.items()} == {
+        ("seval-a", 0): (UNREAD, False),
+        ("seval-a", 1): (UNREAD, False),
+        ("seval-b", 0): ("RUNNING", True),
+    }
+    said = capsys.readouterr().err
+    assert said.startswith("warning: `squeue` says of seval-a what cannot be read: ") and said.count("\n") == 1
+    assert said.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("line", [line for _, line in UNREADABLE])
+def test_of_a_row_of_sacct_that_cannot_be_read_nothing_is_known(
+    fake: Fake, line: str, capsys: pytest.CaptureFixture
+) -> None:
+    made = [submission("seval-a", ["r"], ["s"]), submission("seval-b", ["t"])]
+    fake.put({"12_1": ["seval-a", "RUNNING", "None"]})
+    fake.says("sacct", "Slurm accounting is being upgraded", line, "seval-b|13|OUT_OF_MEMORY|0:125")
+    found = Queue(1, 5).jobs(made)
+    assert {key: (job.state, job.live) for key, job in found.items()} == {
+        ("seval-a", 0): (UNREAD, False),
+        ("seval-a", 1): ("RUNNING", True),
+        ("seval-b", 0): ("OUT_OF_MEMORY", False),
+    }
+    assert capsys.readouterr().err.startswith("warning: `sacct` says of seval-a what cannot be read: ")
+
+
+def test_foreign_lines_change_nothing(fake: Fake, capsys: pytest.CaptureFixture) -> None:
+    made = [submission("seval-a", ["r"], ["s"])]
+    fake.says("squeue", "CLUSTER: c1", "seval-a|12_1|RUNNING|None", "seval-other|9|RUNNING|None", "", "a|b|c|d")
+    fake.says("sacct", "Slurm accounting is being upgraded", "seval-a|12_0|OUT_OF_MEMORY|0:125", "seval-ab|1|FAILED|")
+    assert {key: job.state for key, job in Queue(1, 5).jobs(made).items()} == {
+        ("seval-a", 0): "OUT_OF_MEMORY",
+        ("seval-a", 1): "RUNNING",
+    }
+    fake.says("squeue", "CLUSTER: c1")  # all that may be in the queue has ended
+    fake.says("sacct", "seval-a|12_0|OUT_OF_MEMORY|0:125", "seval-a|12_1|FAILED|1:0")
+    assert {job.state for job in Queue(1, 5).jobs(made).values()} == {"OUT_OF_MEMORY", "FAILED"}
+    assert capsys.readouterr().err == ""
+
+
+def test_accounting_that_fails_is_said(fake: Fake, capsys: pytest.CaptureFixture) -> None:
+    fake.plan("sacct", "always sacct: error: Problem talking to the database: Connection refused")
+    assert Queue(2, 5).jobs([submission("seval-a", ["r"])]) == {}
+    assert "how jobs ended is not known: `sacct` failed 2 times: sacct: error: Problem" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["squeue", "sacct"])
+def test_an_unknown_run_is_never_submitted_again_nor_called_canceled(lab: Lab, command: str) -> None:
+    lab.table(table(ONE, seeds=[0, 1]))
+    lab.submit()
+    (made,) = lab.ledgers()
+    lab.fake.put({})
+    if command == "squeue":
+        lab.fake.says("squeue", f"{made.name}|101_*|RUNNING|None")
+    else:
+        lab.fake.says("sacct", "Slurm accounting is being upgraded", f"{made.name}|101+0|OUT_OF_MEMORY|0:125")
+    for more in ([], ["--retry", "oom"], ["--retry", "crashed"]):
+        said, warned = lab.both(submit.main, "--cluster", "slurm", *more)
+        assert "left alone: 2" in said and "nothing to submit" in said and "2 unknown" in said
+        assert f"warning: `{command}` says of {made.name}" in warned and warned.count("\n") == 1
+    assert set(lab.times().values()) == {1}
+    said, _ = lab.both(submit.main, "--cluster", "slurm", "--cancel")
+    assert f"scancel --name={made.name}" in said and not lab.fake.calls("scancel")
+    said, _ = lab.both(status.main, "--failed")
+    assert said.count(": unknown") == 2 and f"squeue --name={made.name}" in said and "canceled" not in said
+    (lab.runs / "slurm" / f"{made.name}.json").rename(lab.folder / "moved.json")  # as the message says
+    assert "submitting" in lab.both(submit.main, "--cluster", "slurm")[0]
 
 
 @pytest.mark.parametrize(
@@ -82,9 +153,6 @@ def test_an_answer_that_cannot_be_read_is_no_empty_queue(fake: Fake, answer: str
     [
         lambda fake: fake.remove("sacct"),
         lambda fake: fake.plan("sacct", "always Slurm accounting storage is disabled"),
-        lambda fake: fake.account("seval-a", "12_[0,...]", "CANCELLED by 0"),
-        lambda fake: fake.account("seval-a", "12", ""),
-        lambda fake: fake.account("seval-a", "12", "FAILED", "x:y"),
     ],
 )
 def test_without_accounting_squeue_still_counts(fake: Fake, break_it: Callable[[Fake], None]) -> None:
@@ -94,7 +162,7 @@ def test_without_accounting_squeue_still_counts(fake: Fake, break_it: Callable[[
     assert Queue(2, 5).jobs(made) == {("seval-a", 1): Job("12_1", "RUNNING", made[0], "None")}
 
 
-def test_accounting_tells_how_elements_ended_but_not_that_they_live(fake: Fake) -> None:
+def test_accounting_tells_how_elements_ended_but_not_that_they_live(fake: Fake, capsys: pytest.CaptureFixture) -> None:
     made = [submission("seval-a", *([f"r{k}"] for k in range(8)))]
     fake.put(
         {
@@ -118,10 +186,12 @@ def test_accounting_tells_how_elements_ended_but_not_that_they_live(fake: Fake) 
     assert found.pop(6)[:2] == ("PENDING", False)
     assert found == {
         1: ("FAILED", False, 75, 0),
+        3: ("", False, None, 0),
         2: ("CANCELLED", False, 0, 15),
         4: ("CANCELLED", False, 0, 0),
         5: ("CANCELLED", False, 0, 0),
     }
+    assert "sacct calls elements of seval-a running that squeue does not know" in capsys.readouterr().err
 
 
 def test_a_state_of_a_later_slurm_lives_and_a_user_s_own_filters_do_not_count(
@@ -133,14 +203,6 @@ def test_a_state_of_a_later_slurm_lives_and_a_user_s_own_filters_do_not_count(
     stub = Path(shutil.which("squeue"))
     stub.write_text(stub.read_text().replace("\n", '\n[ -z "$SQUEUE_USERS" ] || exit 0\n', 1))
     assert [job.live for job in Queue(1, 5).jobs(made).values()] == [True]
-
-
-def test_a_ledger_that_cannot_be_read_is_named(lab: Lab) -> None:
-    lab.submit()
-    path = next((lab.folder / "runs/slurm").glob("seval-*.json"))
-    for text in ('{"name": ', '{"other": 1}'):
-        path.write_text(text)
-        assert f"{path.name} cannot be read" in lab.submit(code=2)
 
 
 def test_many_names_are_asked_for_in_chunks(fake: Fake) -> None:

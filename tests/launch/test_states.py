@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from repro.launch import states
-from repro.launch.queue import Job, Queue, SlurmError, Submission
+from repro.launch.ledger import Submission
+from repro.launch.queue import UNREAD, Job, Queue, SlurmError
 from seval.claim import claim
 from seval.run import Run
 from tests.launch.conftest import with_metrics, with_record
@@ -52,16 +53,43 @@ CASES = [  # (files, what SLURM says, kind, words); `own`, `older`, `local`: a f
     ("", {"state": "NODE_FAIL"}, "resumable", "NODE_FAIL"),
     ("", {"state": "PREEMPTED"}, "resumable", "PREEMPTED"),
     ("", {"state": "BOOT_FAIL"}, "resumable", "BOOT_FAIL"),
+    ("", {"state": "LAUNCH_FAILED"}, "resumable", "LAUNCH_FAILED"),
+    ("", {"state": "RECONFIG_FAIL"}, "resumable", "RECONFIG_FAIL"),
+    ("", {"state": "", "reason": "sacct still calls job 12 RUNNING"}, "canceled", "^sacct still calls job 12 RUNNING$"),
+    ("checkpoint", {"state": "", "reason": "sacct still calls job 12 RUNNING"}, "resumable", "checkpoint"),
+    ("", {"state": UNREAD, "reason": "`sacct` says '?'"}, "unknown", "^`sacct` says '\\?', .*move seval-new.json out"),
+    ("checkpoint own", {"state": UNREAD}, "unknown", "squeue --name=seval-new"),
+    ("claimed", {"state": UNREAD}, "running", "^process"),
+    ("record", {"state": UNREAD}, "done", "^$"),
     ("checkpoint", {"state": "FAILED", "exit_code": 75}, "resumable", "stopped"),
     ("checkpoint", {"state": "FAILED", "exit_code": 0, "signal": 15}, "resumable", "stopped"),
     ("checkpoint", {"state": "FAILED", "exit_code": 1}, "crashed", "exit code 1, without a message"),
     ("checkpoint", {"state": "FAILED", "exit_code": 137}, "crashed", "killed by signal 9, .*without a message"),
     ("checkpoint", {"state": "FAILED", "exit_code": 9}, "crashed", "killed by signal 9"),
     ("checkpoint", {"state": "FAILED", "exit_code": 143}, "resumable", "stopped"),
-    ("checkpoint", {"state": "FAILED", "exit_code": 139}, "crashed", "exit code 139"),
+    ("", {"state": "FAILED", "exit_code": 139}, "crashed", "exit code 139: killed by signal 11, SIGSEGV, a crash"),
+    ("", {"state": "FAILED", "exit_code": 134}, "crashed", "exit code 134: killed by signal 6, SIGABRT, a crash"),
+    ("", {"state": "FAILED", "exit_code": 11}, "crashed", "exit code 11: killed by signal 11, SIGSEGV"),
+    ("", {"state": "FAILED", "exit_code": 0, "signal": 11}, "crashed", "FAILED, killed by signal 11, SIGSEGV, a crash"),
+    ("", {"state": "FAILED", "exit_code": 0, "signal": 6}, "crashed", "killed by signal 6, SIGABRT"),
+    ("", {"state": "FAILED", "exit_code": 0, "signal": 25}, "crashed", "SIGXFSZ, a limit on the size of files"),
+    ("", {"state": "FAILED", "exit_code": 0, "signal": 62}, "crashed", "killed by signal 62, without a message"),
+    ("", {"state": "FAILED", "exit_code": 0, "signal": 53}, "crashed", "could not open the log.* OUTPUT/slurm/logs"),
+    ("", {"state": "FAILED", "exit_code": 53}, "crashed", "could not open the log.* OUTPUT/slurm/logs"),
+    ("", {"state": "FAILED", "exit_code": 0, "signal": 125}, "oom", "for memory"),
+    ("", {"state": "FAILED", "exit_code": 126}, "crashed", "exit code 126: the command of `slurm_python` could not"),
+    ("", {"state": "FAILED", "exit_code": 127}, "crashed", "exit code 127: the command of `slurm_python` could not"),
+    ("", {"state": "FAILED", "exit_code": 255}, "crashed", "exit code 255: the command of `slurm_python` could not"),
+    ("", {"state": "FAILED", "exit_code": 200}, "crashed", "exit code 200, without a message"),
     ("checkpoint", {"state": "FAILED", "exit_code": 4}, "crashed", "exit code 4"),
     ("", {"state": "FAILED", "exit_code": 0, "signal": 9}, "crashed", "killed by signal 9"),
     ("", {"state": "COMPLETED", "exit_code": 0}, "crashed", "COMPLETED"),
+    (
+        "",
+        {"state": "FAILED", "reason": "RaisedSignal:53"},
+        "crashed",
+        "\\(RaisedSignal:53\\), without a message",
+    ),
     ("", {"state": "FAILED"}, "crashed", "FAILED"),  # where there is no accounting, nobody knows the exit code
     ("checkpoint", {"state": "FAILED"}, "resumable", "checkpoint"),
     ("", {"state": "FAILED", "exit_code": states.BUSY}, "resumable", "another process"),
@@ -113,12 +141,31 @@ def test_the_latest_word_on_a_run_counts(
             found = states.states([run], folder, slurm)[run.id]
     else:
         found = states.states([run], folder, slurm)[run.id]
-    assert found.kind == kind and re.search(message.replace("PREREQUISITE", before.id), found.detail), found
+    message = message.replace("PREREQUISITE", before.id).replace("OUTPUT", str(tmp_path))
+    assert found.kind == kind and re.search(message, found.detail), found
     if kind == "done":
         assert found.progress == 1.0
     elif "checkpoint" in files or "metrics" in files:
         assert found.progress == 0.5
         assert str(found) == states.STATES[kind] + (" 50%" if kind in ("running", "resumable") else "")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"null", b"[]", b"5", b"\xff", b"[" * 100_000, b'{"kind": "oom"}', b'{"kind": "oom", "error": null}'),
+        *(b'{"kind": [], "error": "x"}', b'{"kind": "done", "error": "x"}', b'{"kind": "running", "error": "x"}'),
+        *(b'{"kind": "odd", "error": "x"}', b'{"kind": {"oom": 1}, "error": "x"}', b'{"kind": "oom", "error": "x"'),
+    ],
+)
+def test_a_reason_that_cannot_be_read_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "failure.json").write_bytes(content)
+    assert states.failure(tmp_path) is None
+
+
+def test_a_reason_is_shown_without_its_control_characters(tmp_path: Path) -> None:
+    states.fail(tmp_path, "crashed", "ValueError: \x1b[2J\n", "Traceback ...")
+    assert states.failure(tmp_path)["error"] == "ValueError: \\x1b[2J\\n"
 
 
 def test_silence_of_slurm_is_not_taken_for_an_empty_queue(tmp_path: Path, fake: Fake) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.launch.queue import Submission
+from repro.launch.ledger import Submission
 from repro.launch.slurm import Launcher
 from seval.claim import claim
 from tests.launch.conftest import ONE, PAIR, Lab, table
@@ -205,6 +205,26 @@ def test_a_data_set_that_is_not_there_is_told_before_anything_is_submitted(lab: 
     (lab.folder / "cifar10.h5").unlink()
     assert "there is no " in lab.submit("--dry-run")
     assert "cifar10.h5" in lab.submit(code=2) and not lab.ledgers() and not lab.fake.calls("sbatch")
+
+
+def test_a_submission_carries_the_fingerprint_of_its_data(lab: Lab) -> None:
+    lab.table(table(PAIR))
+    lab.submit()
+    expected = lab.names()["Replay 0"].fingerprint
+    assert {id: sha for made in lab.ledgers() for id, sha in made.data.items()} == {
+        run.id: expected for run in lab.names().values()
+    }
+    (lab.folder / "cifar10.h5").unlink()  # an image may have what this host has not
+    lab.site(slurm_python="no-such-python", probe=False)
+    lab.table(table(ONE))
+    lab.submit()
+    assert lab.ledgers()[-1].data == {}
+
+
+def test_a_damaged_data_set_is_told_before_anything_is_submitted(lab: Lab) -> None:
+    (lab.folder / "cifar10.h5").write_bytes(b"not HDF5")
+    said = lab.submit(code=2)
+    assert "cifar10.h5" in said and said.count("\n") == 1 and not lab.ledgers() and not lab.fake.calls("sbatch")
 
 
 @pytest.mark.parametrize("missing", ["sbatch", "srun"])

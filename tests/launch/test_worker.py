@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import platform
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from repro.launch import states, worker
+from repro.launch.data import fingerprints
+from repro.launch.ledger import Submission
 from repro.launch.plan import words
-from repro.launch.queue import Submission
-from seval.errors import Interrupted, MissingPrerequisite, RunBusy
+from seval.errors import DataError, Interrupted, MissingPrerequisite, RunBusy
 from seval.run import Run
 from seval.versions import versions
 from tests.settings import ROOT, small
@@ -47,7 +51,7 @@ class Desk:
 
         self.patch.setattr(Run, "execute", execute)
 
-    def work(self, index: int = 0, **environment: int) -> None:
+    def work(self, index: int = 0, **environment: object) -> None:
         for name, value in environment.items():
             self.patch.setenv(f"SLURM_{name}", str(value))
         worker.work(str(self.made.write(self.folder / "slurm")), index)
@@ -95,6 +99,17 @@ def test_a_worker_that_takes_the_run_for_another_is_refused(desk: Desk) -> None:
         desk.work()
 
 
+def test_a_stopped_run_is_stopped_where_nothing_can_be_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    desk.executing(Interrupted(5, 0, 12))
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(SystemExit) as left:
+        desk.work()
+    assert left.value.code == states.RESUMABLE and desk.failure() is None and not desk.again
+
+
 @pytest.mark.parametrize(
     "step, restarts, again", [(5, 0, True), (5, 9, True), (0, 0, True), (0, 2, True), (0, 3, False)]
 )
@@ -106,6 +121,12 @@ def test_a_stopped_run_asks_for_another_try_while_it_gets_on(desk: Desk, step: i
     assert desk.again == (["seval-a.again.1"] if again else []) and desk.failure(2) is None
 
 
+def raised_for(cause: Exception, error: Exception) -> Exception:
+    """The error as it is after `raise error from None` where `cause` was handled."""
+    error.__context__, error.__suppress_context__ = cause, True
+    return error
+
+
 @pytest.mark.parametrize(
     "error, kind, message",
     [
@@ -113,6 +134,20 @@ def test_a_stopped_run_asks_for_another_try_while_it_gets_on(desk: Desk, step: i
         (RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"), "oom", "CUDA out of memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "oom", "allocate memory"),
         (OSError(12, "Cannot allocate memory"), "oom", "Cannot allocate memory"),
+        (OSError(12, "Kein Speicher"), "oom", "Kein Speicher"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), "oom", "CUBLAS"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "oom", "CUDNN"),
+        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), "oom", "CUFFT"),
+        (RuntimeError("CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY"), "oom", "CUDA"),
+        (RuntimeError("cudaErrorMemoryAllocation"), "oom", "cuda"),
+        (RuntimeError("std::bad_alloc"), "oom", "bad_alloc"),
+        (ChildProcessError("a process that decodes images was killed, perhaps for lack of memory: ..."), "oom", "lack"),
+        (DataError("x.h5 is damaged (Unable to allocate 46.9 MiB for an array)"), "oom", "46.9 MiB"),
+        (DataError("x.h5 is damaged (memory allocation failed for raw data chunk)"), "oom", "raw data chunk"),
+        (raised_for(MemoryError(), ValueError("in other words")), "oom", "in other words"),
+        (raised_for(KeyError("x"), ValueError("in other words")), "crashed", "in other words"),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), "resumable", "ECC"),
+        (RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"), "resumable", "busy"),
         (ValueError("no\nsuch thing"), "crashed", "^ValueError: no"),
         (OSError(28, "No space left on device"), "crashed", "No space left"),
     ],
@@ -134,7 +169,9 @@ def test_a_missing_prerequisite_is_no_crash(desk: Desk) -> None:
     assert desk.failure()["kind"] == "canceled" and "no record" in desk.failure()["error"]
 
 
-def test_a_busy_run_is_waited_for_and_then_left_to_the_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_run_is_waited_for_and_then_left_to_the_other(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     tries: list[str] = []
 
     def busy(run: Run) -> None:
@@ -144,7 +181,7 @@ def test_a_busy_run_is_waited_for_and_then_left_to_the_other(desk: Desk, monkeyp
 
     desk.executing(busy)
     desk.work()
-    assert len(tries) == 3
+    assert len(tries) == 3 and capsys.readouterr().out.count("held by another; waiting for it") == 1
     monkeypatch.setattr(worker, "PATIENCE", -1.0)
     desk.executing(RunBusy("held by another"))
     with pytest.raises(SystemExit) as left:
@@ -178,3 +215,58 @@ def test_without_room_on_scratch_the_data_set_is_read_where_it_is(
     desk.executing(lambda run: read.append(run.cfg.DATASET.ROOT))
     desk.work()
     assert read == [str(ROOT / "data")] and desk.failure() is None and not list(tmp_path.glob("$*"))
+
+
+def test_a_worker_refuses_another_data_set_than_that_of_the_submission(desk: Desk) -> None:
+    id, trained = desk.runs[0].id, []
+    desk.executing(lambda run: trained.append(run.fingerprint))
+    desk.made.data = fingerprints(desk.runs)
+    desk.work()
+    assert trained == [desk.made.data[id]] and desk.failure() is None
+    desk.made.data[id] = submitted = "0" * 64
+    with pytest.raises(worker.WorkerError, match="tiny.h5 on .* is another data set than when this was submitted"):
+        desk.work()
+    found = desk.failure()
+    assert found["kind"] == "crashed" and "--retry crashed" in found["error"] and len(trained) == 1
+    assert trained[0][:12] in found["error"] and submitted[:12] in found["error"]
+    desk.work(0, PROCID=1)  # the other run of the element
+    assert len(trained) == 2
+
+
+@pytest.mark.parametrize("restarts, again", [(0, True), (2, True), (3, False)])
+def test_without_the_gpu_that_was_asked_for_nothing_is_trained(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, restarts: int, again: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    desk.made.settings = {run.id: words(run, GPU_ID=0) for run in desk.runs}
+    desk.executing(AssertionError("not to be trained"))
+    with pytest.raises(worker.NoGpu, match=f"^no GPU here: .*{platform.node()}"):
+        desk.work(1, RESTART_COUNT=restarts)
+    assert desk.failure(2)["kind"] == "resumable" and desk.failure(2)["submission"] == "seval-a"
+    assert desk.again == (["seval-a.again.1"] if again else [])
+
+
+def test_with_the_gpu_that_was_asked_for_and_without_a_wish_runs_are_trained(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    desk.executing(lambda run: done.append(run.id))
+    for number, available in ((-1, False), (-1, True), (0, True)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        desk.made.settings = {run.id: words(run, GPU_ID=number) for run in desk.runs}
+        desk.work()
+    assert len(done) == 3 and desk.failure() is None
+
+
+@pytest.mark.parametrize("name", ["PROCID", "RESTART_COUNT"])
+@pytest.mark.parametrize("value", ["x", "", "-1", "1.5", "9" * 5000])
+def test_a_number_of_slurm_that_is_none_is_named(desk: Desk, name: str, value: str) -> None:
+    desk.executing(AssertionError("not to be trained"))
+    with pytest.raises(worker.WorkerError, match=f"^SLURM_{name} is .*, but SLURM sets it to a number$"):
+        desk.work(**{name: value})
+
+
+def test_an_element_that_the_ledger_lacks_is_an_error(desk: Desk) -> None:
+    for index in (2, -1):
+        with pytest.raises(worker.WorkerError, match="seval-a.json has 2 elements, and none with index"):
+            desk.work(index)
