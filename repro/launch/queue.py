@@ -8,7 +8,6 @@ shares the folder. SLURM is asked a limited number of times; no answer is an err
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from repro.launch.environment import slurm_environment
 from seval.errors import ConfigError
 from seval.files import write_json
 
@@ -36,8 +36,6 @@ ENDED = {
     "REVOKED",
     "TIMEOUT",
 }
-#: Variables by which a user may filter or format the answers of SLURM.
-_OWN = ("SQUEUE_", "SACCT_", "SCANCEL_")
 
 
 class SlurmError(RuntimeError):
@@ -109,14 +107,19 @@ class Queue:
         """The output of a command. Raises `SlurmError`."""
         if shutil.which(command[0]) is None:
             raise SlurmError(f"there is no {command[0]} on PATH")
-        own = {key: value for key, value in os.environ.items() if not key.startswith(_OWN)}
+        environment = slurm_environment() | {"SLURM_BITSTR_LEN": "0"}  # or long lists end in ...
         for attempt in range(self.tries):
             if attempt:
                 time.sleep(min(2**attempt, self.patience))
             try:
                 done = subprocess.run(
-                    command, capture_output=True, text=True, timeout=self.patience, env=own | {"SLURM_BITSTR_LEN": "0"}
-                )  # or long lists end in ...
+                    command,
+                    capture_output=True,
+                    encoding="utf-8",
+                    errors="replace",
+                    timeout=self.patience,
+                    env=environment,
+                )
             except subprocess.TimeoutExpired:
                 error = f"no answer within {self.patience} s"
                 continue
