@@ -11,7 +11,7 @@
 # Settings (environment): SEVAL_SLURM_DIR (folder for its state), NODES, GPUS, CPUS, MEMORY_MB (per node), PORT.
 set -euo pipefail
 STATE=${SEVAL_SLURM_DIR:-/var/tmp/seval-slurm}
-NODES=${NODES:-4} GPUS=${GPUS:-2} CPUS=${CPUS:-4} MEMORY_MB=${MEMORY_MB:-16000} PORT=${PORT:-17817}
+NODES=${NODES:-4} GPUS=${GPUS:-2} CPUS=${CPUS:-4} MEMORY_MB=${MEMORY_MB:-20000} PORT=${PORT:-17817}
 DBD_PORT=$((PORT + 2)) SQL_PORT=$((PORT + 3)) NODE_PORT=$((PORT + 100))
 HOST=$(uname -n)
 HOST=${HOST%%.*}

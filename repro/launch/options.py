@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 from seval.errors import ConfigError
 
@@ -70,7 +71,7 @@ _GPUS = (
 _NO_GPU = re.compile(r"(none|0|(.*[:=])0|cpu[:=].*|mem[:=].*|energy.*|license.*)?", re.IGNORECASE)
 
 
-def options(given: Mapping[object, object], where: str, memory: bool) -> dict[str, str | bool]:
+def options(given: Mapping[Any, object], where: str, memory: bool) -> dict[str, str | bool]:
     """The options as sbatch takes them, True for one without a value. Raises `ConfigError` for one of the launcher's.
 
     `memory`: whether the launcher asks for memory. Like sbatch, this takes a beginning of a name for the name.
@@ -95,7 +96,7 @@ def asks_for_gpu(asked: Mapping[str, str | bool]) -> bool:
     """Whether a job with these options may get a GPU; a generic resource of any name counts as one."""
     return any(
         any(option.startswith(name) for option in _GPUS)
-        and (value is True or not all(_NO_GPU.fullmatch(part.strip()) for part in value.split(",")))
+        and (isinstance(value, bool) or not all(_NO_GPU.fullmatch(part.strip()) for part in value.split(",")))
         for name, value in asked.items()
     )
 

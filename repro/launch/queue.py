@@ -103,23 +103,22 @@ class Queue:
     def __init__(self, tries: int = 3, patience: int = 30) -> None:
         self.tries, self.patience = tries, patience
 
+    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """One attempt, in the environment of every command of SLURM."""
+        clean = slurm_environment() | {"SLURM_BITSTR_LEN": "0"}  # or long lists end in ...
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=self.patience, env=clean
+        )
+
     def ask(self, *command: str) -> str:
         """The output of a command. Raises `SlurmError`."""
         if shutil.which(command[0]) is None:
             raise SlurmError(f"there is no {command[0]} on PATH")
-        environment = slurm_environment() | {"SLURM_BITSTR_LEN": "0"}  # or long lists end in ...
         for attempt in range(self.tries):
             if attempt:
                 time.sleep(min(2**attempt, self.patience))
             try:
-                done = subprocess.run(
-                    command,
-                    capture_output=True,
-                    encoding="utf-8",
-                    errors="replace",
-                    timeout=self.patience,
-                    env=environment,
-                )
+                done = self.call(*command)
             except subprocess.TimeoutExpired:
                 error = f"no answer within {self.patience} s"
                 continue

@@ -63,14 +63,16 @@ class Launcher:
         for attempt in range(self.site.tries):
             time.sleep(2**attempt if attempt else 0)  # it may be restarting
             try:
-                said = Queue(1, self.site.patience).ask("scontrol", "ping").strip()
-            except SlurmError as error:
-                said = str(error)
-            else:
-                if " is UP" in said or " is DOWN" not in said:
-                    return
+                done = self.queue.call("scontrol", "ping")
+            except subprocess.TimeoutExpired:
+                said = f"`scontrol ping` took more than {self.site.patience} s"
+                continue
+            if " is UP" in done.stdout or (done.returncode == 0 and " is DOWN" not in done.stdout):
+                return
+            lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()[-1:]
+            said = lines[0] if lines else f"exit code {done.returncode} of `scontrol ping`"
         raise SlurmError(
-            f"SLURM does not answer ({said.splitlines()[0]}), so nothing was submitted or canceled; "
+            f"SLURM does not answer ({said}), so nothing was submitted or canceled; "
             "`--cluster local` does the runs on this machine, without SLURM"
         )
 
