@@ -16,7 +16,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
+<<<<<<< HEAD
 from repro.launch.ledger import alone
+=======
+from repro.launch.environment import ignored
+>>>>>>> slurm
 from repro.launch.local import Debug, Local, carry_out
 from repro.launch.plan import Task, choose, plan
 from repro.launch.queue import SlurmError
@@ -89,9 +93,16 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
 def on_slurm(args: argparse.Namespace, asked: Selection) -> int:
     """Submit, or cancel with --cancel, or only print with --dry-run. Raises `SlurmError`, `RunBusy`."""
     launcher = Launcher(Site.read(find_site(args.site)), Path(args.output_dir) / "slurm", args.array_parallelism)
+<<<<<<< HEAD
     with (
         nullcontext() if args.dry_run else alone(launcher.folder)
     ):  # a second submitter then sees what the first has submitted
+=======
+    if not args.dry_run:
+        launcher.check()
+    alone = nullcontext() if args.dry_run else claim(launcher.folder, "submit", wait=300)
+    with alone:  # a second submitter then sees what the first has submitted
+>>>>>>> slurm
         found = states((use.run for use in asked.runs().values()), launcher.folder, launcher.queue)
         return _cancel(launcher, found, args.dry_run) if args.cancel else _submit(args, asked, found, launcher)
 
@@ -108,6 +119,8 @@ def _submit(args: argparse.Namespace, asked: Selection, found: Mapping[str, Stat
         return 0
     _check_data(tasks, args.dry_run or bool(launcher.site.slurm_python))
     planned = launcher.plan(tasks, found, args.retry)
+    if unused := ignored():
+        print(f"note: {', '.join(unused)} of the environment are not used; the site file says what sbatch is asked for")
     if args.dry_run:
         print(*map(describe_array, planned), *describe_each(tasks, found), sep="\n")
         return 0

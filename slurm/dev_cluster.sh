@@ -11,10 +11,12 @@
 # Settings (environment): SEVAL_SLURM_DIR (folder for its state), NODES, GPUS, CPUS, MEMORY_MB (per node), PORT.
 set -euo pipefail
 STATE=${SEVAL_SLURM_DIR:-/var/tmp/seval-slurm}
-NODES=${NODES:-4} GPUS=${GPUS:-2} CPUS=${CPUS:-4} MEMORY_MB=${MEMORY_MB:-8000} PORT=${PORT:-17817}
+NODES=${NODES:-4} GPUS=${GPUS:-2} CPUS=${CPUS:-4} MEMORY_MB=${MEMORY_MB:-20000} PORT=${PORT:-17817}
 DBD_PORT=$((PORT + 2)) SQL_PORT=$((PORT + 3)) NODE_PORT=$((PORT + 100))
 HOST=$(uname -n)
 HOST=${HOST%%.*}
+# Nothing that a user or an allocation sets may filter what the commands below print.
+for name in $(compgen -e | grep -E '^S(ACCT|ALLOC|BATCH|CANCEL|CONTROL|INFO|LURM|QUEUE|RUN)_'); do unset "$name"; done
 export SLURM_CONF=$STATE/etc/slurm.conf
 
 # Whether the process in a pid file is alive and is that daemon: the number may belong to another program by now.

@@ -15,6 +15,7 @@ if [ -e "${SEVAL_AGAIN:-}" ] || { [ -z "${SEVAL_AGAIN:-}" ] && [ "$code" = 75 ];
   job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
   job=${job:-$SLURM_JOB_ID}
   state=
+  unset "${!SQUEUE_@}" "${!SCONTROL_@}" SLURM_CLUSTERS # by which a user filters what squeue prints
   for pause in 0 5 10 20 40; do # the controller may be restarting
     sleep "$pause"
     state=$(squeue --noheader --jobs "$job" --format %T) && break

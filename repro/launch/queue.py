@@ -5,7 +5,6 @@ SLURM is asked a limited number of times; no answer is an error, never "nothing 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -17,12 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.launch.answers import ENDED, Answer, Row
+from repro.launch.environment import slurm_environment
 from repro.launch.ledger import Submission, submissions
 from seval.text import short
-
-#: Variables by which a user may filter or format the answers of SLURM.
-_OWN = ("SQUEUE_", "SACCT_", "SCANCEL_")
-
 
 #: The state of an element about which SLURM says something that cannot be read.
 UNREAD = "?"
@@ -55,18 +51,22 @@ class Queue:
     def __init__(self, tries: int = 3, patience: int = 30) -> None:
         self.tries, self.patience = tries, patience
 
+    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """One attempt, in the environment of every command of SLURM."""
+        clean = slurm_environment() | {"SLURM_BITSTR_LEN": "0"}  # or long lists end in ...
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=self.patience, env=clean
+        )
+
     def ask(self, *command: str) -> str:
         """The output of a command. Raises `SlurmError`."""
         if shutil.which(command[0]) is None:
             raise SlurmError(f"there is no {command[0]} on PATH")
-        own = {key: value for key, value in os.environ.items() if not key.startswith(_OWN)}
         for attempt in range(self.tries):
             if attempt:
                 time.sleep(min(2**attempt, self.patience))
             try:
-                done = subprocess.run(
-                    command, capture_output=True, text=True, timeout=self.patience, env=own | {"SLURM_BITSTR_LEN": "0"}
-                )  # or long lists end in ...
+                done = self.call(*command)
             except subprocess.TimeoutExpired:
                 error = f"no answer within {self.patience} s"
                 continue

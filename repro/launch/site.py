@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import os
 import shlex
 import subprocess
@@ -13,6 +12,8 @@ import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from repro.launch.environment import slurm_environment
+from repro.launch.options import as_line, asks_for_gpu, options
 from repro.tables.table import ROOT
 from repro.tables.yaml_file import as_mapping, check_known, read_mapping
 from seval.defaults import CHOICES
@@ -20,35 +21,12 @@ from seval.errors import ConfigError
 from seval.files import write_json
 from seval.versions import versions
 
-#: Options of sbatch that only the launcher may set.
-OWN = (
-    "array",
-    "chdir",
-    "cpus-per-task",
-    "dependency",
-    "error",
-    "job-name",
-    "kill-on-invalid-dep",
-    "mem",
-    "mem-per-cpu",
-    "mem-per-gpu",
-    "no-requeue",
-    "nodes",
-    "ntasks",
-    "ntasks-per-node",
-    "open-mode",
-    "output",
-    "requeue",
-    "signal",
-    "time",
-    "wrap",
-)
 DATA_SETS = ("default", *CHOICES["DATASET.NAME"])
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run asks for; array elements with equal resources form a class."""
+    """What a run asks for; array elements with equal resources form a class. Memory of 0 is not asked for."""
 
     minutes: int = 1440
     memory_gb: float = 16.0
@@ -86,11 +64,8 @@ class Site:
         site = cls(**_checked(read_mapping(path), cls, str(path)))
         if not all(isinstance(line, str) for line in site.modules):
             raise ConfigError(f"modules in {path} must be lines of text, but are {site.modules!r}")
-        if own := [str(key) for key in site.sbatch if str(key).replace("_", "-") in OWN or len(str(key)) == 1]:
-            raise ConfigError(
-                f"sbatch in {path} must not set {', '.join(own)}: the launcher sets {', '.join(OWN)}, "
-                "and options have their long names"
-            )
+        for name in ("partition", "account", "qos", "gres", "constraint"):
+            as_line(getattr(site, name), f"{name} in {path}")
         check_known(site.resources, DATA_SETS, f"data set in resources of {path}")
         where = f"in {path}"
         resources = {
@@ -100,7 +75,8 @@ class Site:
         site = replace(site, resources=resources)
         for name in resources:
             _positive(site.of(name), f"resources of {name} in {path}")
-        short = min([site.of(name).minutes for name in resources] + [site.of("default").minutes])
+        options(site.sbatch, str(path), site.asks_for_memory)
+        short = min(needed.minutes for needed in site._all())
         if 60 * short <= site.signal_seconds:
             raise ConfigError(
                 f"signal_seconds in {path} is {site.signal_seconds}, which a time limit of {short} "
@@ -112,6 +88,25 @@ class Site:
     def of(self, data_set: str) -> Resources:
         """What a run on that data set needs."""
         return Resources(**self.resources.get("default", {}) | self.resources.get(data_set, {}))
+
+    def _all(self) -> list[Resources]:
+        return [self.of(name) for name in {"default", *self.resources}]
+
+    @property
+    def asks_for_memory(self) -> bool:
+        """Whether any run does; else memory is left to the site, and to its `sbatch`."""
+        return any(needed.memory_gb for needed in self._all())
+
+    def options(self) -> dict[str, str | bool]:
+        """What the site adds to the launcher's options of sbatch: its own keys and its `sbatch`."""
+        keys = {name: getattr(self, name) for name in ("partition", "account", "qos", "gres", "constraint")}
+        more = options(self.sbatch, "the site", self.asks_for_memory)
+        return {name: value for name, value in keys.items() if value} | more
+
+    @property
+    def gpu(self) -> bool:
+        """Whether an array element may get a GPU."""
+        return asks_for_gpu(self.options())
 
     @property
     def python(self) -> str:
@@ -131,7 +126,9 @@ class Site:
             return {}
         script = "\n".join([*self.setup(), f"{self.python} -m seval.versions"])
         try:
-            done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300)
+            done = subprocess.run(
+                ["bash", "-c", script], capture_output=True, text=True, timeout=300, env=slurm_environment()
+            )
             return dict(json.loads(done.stdout.strip().splitlines()[-1]))
         except (subprocess.TimeoutExpired, ValueError, TypeError, IndexError) as error:
             said = done.stderr.strip().splitlines()[-1:] if not isinstance(error, subprocess.TimeoutExpired) else []
@@ -193,5 +190,6 @@ def _checked(content: dict, kind: type, where: str) -> dict:
 
 def _positive(value: Site | Resources, where: str, names: tuple[str, ...] = ()) -> None:
     for name in names or [each.name for each in fields(value)]:
-        if not 0 < getattr(value, name) < math.inf:
-            raise ConfigError(f"{name} in {where} must be more than 0, but is {getattr(value, name)}")
+        given = getattr(value, name)
+        if not 0 < given < 1e9 and not (name == "memory_gb" and given == 0):
+            raise ConfigError(f"{name} in {where} must be more than 0 and less than 1e9, but is {given}")

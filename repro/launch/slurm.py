@@ -19,8 +19,12 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from repro.launch.arrays import Array, arrays
+<<<<<<< HEAD
 from repro.launch.data import fingerprints
 from repro.launch.ledger import Submission, submissions
+=======
+from repro.launch.environment import clean_environment
+>>>>>>> slurm
 from repro.launch.plan import Task, words
 from repro.launch.queue import Job, Queue, SlurmError
 from repro.launch.site import Resources, Site
@@ -57,6 +61,26 @@ class Launcher:
             )
         self.queue = Queue(self.site.tries, self.site.patience)
 
+    def check(self) -> None:
+        """Raise `SlurmError` unless a controller answers; sbatch would take minutes to say that none does."""
+        if shutil.which("scontrol") is None:
+            return
+        for attempt in range(self.site.tries):
+            time.sleep(2**attempt if attempt else 0)  # it may be restarting
+            try:
+                done = self.queue.call("scontrol", "ping")
+            except subprocess.TimeoutExpired:
+                said = f"`scontrol ping` took more than {self.site.patience} s"
+                continue
+            if " is UP" in done.stdout or (done.returncode == 0 and " is DOWN" not in done.stdout):
+                return
+            lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()[-1:]
+            said = lines[0] if lines else f"exit code {done.returncode} of `scontrol ping`"
+        raise SlurmError(
+            f"SLURM does not answer ({said}), so nothing was submitted or canceled; "
+            "`--cluster local` does the runs on this machine, without SLURM"
+        )
+
     def plan(self, tasks: Mapping[str, Task], found: Mapping[str, State], more: Sequence[str] = ()) -> list[Array]:
         """The arrays that would be submitted; runs that failed in a way named in `more` ask for more than last time."""
         jobs = {id: state.job.id for id, state in found.items() if state.job and state.job.live}
@@ -92,11 +116,15 @@ class Launcher:
                 return self._sbatch(array, made, ledger, dependency, image)
             except (FailedJobError, FailedSubmissionError, OSError, subprocess.SubprocessError) as error:
                 said = " ".join(str(getattr(error, "stderr", None) or error).split())
+            failed = f"sbatch failed for {len(array.elements)} elements: {said}"
             # The answer may be lost although the job exists: whatever has this name is ended before another attempt.
-            self.queue.cancel_name(made.name)
+            try:
+                self.queue.cancel_name(made.name)
+            except SlurmError as error:  # the ledger stays, so that the job is found if there is one
+                raise SlurmError(f"{failed}; then {error}") from None
             ledger.unlink(missing_ok=True)
             if attempt + 1 == self.site.tries or not any(word in said.lower() for word in TRANSIENT):
-                raise SlurmError(f"sbatch failed for {len(array.elements)} elements: {said}")
+                raise SlurmError(failed)
             time.sleep(2**attempt)
         raise AssertionError("tries is positive")
 
@@ -111,7 +139,7 @@ class Launcher:
             **_options(self.site, array.resources, dependency),
         )
         count = len(array.elements)
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where submitit repeats the error
+        with clean_environment(), warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # submitit repeats errors
             warnings.simplefilter("ignore")  # of a job that it cannot follow
             jobs = executor.map_array(work, [str(ledger)] * count, range(count))
         return jobs[0].job_id.partition("_")[0]
@@ -141,8 +169,8 @@ def _resources(site: Site, task: Task, state: State | None, more: Sequence[str])
     if state is None or state.job is None:
         return needed
     last = state.job.submission
-    if state.kind == "oom" and "oom" in more:
-        return replace(needed, memory_gb=2 * last.memory_gb / needed.runs_per_gpu)
+    if state.kind == "oom" and "oom" in more and needed.memory_gb:
+        return replace(needed, memory_gb=2 * last.memory_gb / needed.runs_per_gpu or needed.memory_gb)
     if state.kind == "timeout" and "timeout" in more:
         return replace(needed, minutes=2 * last.minutes)
     return needed
@@ -151,7 +179,6 @@ def _resources(site: Site, task: Task, state: State | None, more: Sequence[str])
 def _submission(site: Site, output: Path, array: Array, versions: dict, data: dict, created: float) -> Submission:
     runtime = {
         "OUTPUT_DIR": str(output),
-        "GPU_ID": 0 if site.gres else -1,
         "RUNTIME.PROGRESS": False,
         "RUNTIME.THREADS": array.resources.cpus,
         "RUNTIME.WORKERS": array.resources.cpus,
@@ -159,7 +186,11 @@ def _submission(site: Site, output: Path, array: Array, versions: dict, data: di
     return Submission(
         name=f"seval-{secrets.token_hex(6)}",
         elements=[[task.run.id for task in element] for element in array.elements],
-        settings={task.run.id: words(task.run, **runtime) for task in array.tasks},
+        # a run that is to be done on the CPU stays there
+        settings={
+            task.run.id: words(task.run, **runtime, GPU_ID=0 if site.gpu and task.run.cfg.GPU_ID >= 0 else -1)
+            for task in array.tasks
+        },
         labels={task.run.id: str(task.use) for task in array.tasks},
         needs={task.run.id: task.needs for task in array.tasks if task.needs},
         created=created,
@@ -172,31 +203,30 @@ def _submission(site: Site, output: Path, array: Array, versions: dict, data: di
 
 
 def _options(site: Site, needed: Resources, dependency: str | None) -> dict[str, object]:
-    """What sbatch is asked for, in submitit's names."""
-    asked = {
-        "partition": site.partition,
-        "account": site.account,
-        "qos": site.qos,
-        "gres": site.gres,
-        "constraint": site.constraint,
-        "dependency": dependency,
+    """What sbatch is asked for, in submitit's names and, where it has none of its own, in those of sbatch."""
+    more = {
+        "export": "ALL",
+        "kill-on-invalid-dep": "yes",
+        "requeue" if site.requeue else "no-requeue": True,
+        "signal": f"USR2@{site.signal_seconds}",
+        **({"dependency": dependency} if dependency else {}),
+        **({"mem": f"{memory}M"} if (memory := math.ceil(1024 * needed.memory_gb * needed.runs_per_gpu)) else {}),
+        **site.options(),
     }
-    own = {key.replace("_", "-"): value for key, value in site.sbatch.items() if value not in (None, False)}
     return {
         "wckey": None,
         "time": needed.minutes,
-        "mem": f"{needed.runs_per_gpu * needed.memory_gb * 1024:.0f}M",
         "cpus_per_task": needed.cpus,
         "ntasks_per_node": needed.runs_per_gpu,
-        "signal_delay_s": site.signal_seconds,
         "stderr_to_stdout": True,
-        "srun_args": ["--open-mode=append", "--kill-on-bad-exit=0", "--wait=0", f"--cpus-per-task={needed.cpus}"],
-        "additional_parameters": {
-            "kill-on-invalid-dep": "yes",
-            "requeue" if site.requeue else "no-requeue": True,
-            **own,
-        },
-        **{key: value for key, value in asked.items() if value is not None and value != ""},
+        "srun_args": [
+            "--export=ALL",
+            "--open-mode=append",
+            "--kill-on-bad-exit=0",
+            "--wait=0",
+            f"--cpus-per-task={needed.cpus}",
+        ],
+        "additional_parameters": more,
     }
 
 

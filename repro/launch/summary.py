@@ -57,7 +57,8 @@ def describe_array(array: Array) -> str:
     share = f", {needed.runs_per_gpu} runs on a GPU" if needed.runs_per_gpu > 1 else ""
     after = f", after job {array.after_job}" if array.after_job else ""
     after = ", each after its element of the level before" if array.after else after
+    memory = f"{needed.memory_gb * needed.runs_per_gpu:g} GB" if needed.memory_gb else "the site's memory"
     return (
         f"  level {array.level}: {count} element{'s' * (count > 1)} of {what} on {', '.join(names)} "
-        f"({needed.minutes} min, {needed.memory_gb * needed.runs_per_gpu:g} GB, {needed.cpus} cpus{share}){after}"
+        f"({needed.minutes} min, {memory}, {needed.cpus} cpus{share}){after}"
     )

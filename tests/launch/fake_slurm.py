@@ -9,9 +9,10 @@ from pathlib import Path
 from repro.launch.ledger import Submission
 
 STUBS = {
-    # Each call is noted; `CMD.plan` holds what the next calls shall do, a line each: ok, fail TEXT, hang, or lost TEXT.
+    # Each call is noted, and the environment of the last.
+    # `CMD.plan` holds what the next calls shall do, a line each: ok, fail TEXT, hang, or lost TEXT.
     "begin": """\
-cd {folder}; cmd=${{0##*/}}; echo "$cmd $*" >>calls; plan=ok
+cd {folder}; cmd=${{0##*/}}; echo "$cmd $*" >>calls; cat /proc/$$/environ >$cmd.environment; plan=ok
 if [ -s $cmd.plan ]; then read -r plan text <$cmd.plan; [ $plan = always ] || sed -i 1d $cmd.plan; fi
 case $plan in hang) exec sleep 30;; fail|always) echo "$text" >&2; exit 1;; esac
 names() {{ for word in "$@"; do case $word in --name=*) echo "${{word#--name=}}";; esac; done; }}

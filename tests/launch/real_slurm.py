@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from repro.launch.environment import slurm_environment
 from seval.config import load
 from seval.run import Run
 from tests.settings import ROOT, SMALL
@@ -24,6 +24,25 @@ ROWS = {
     "SEVAL": {"config": "fixmatch_seval_load", "offset": "seval"},
 }
 IMPOSSIBLE = ["MODEL.WIDTH", 30000]  # a network of terabytes
+#: What a user, a module or an allocation may have set.
+HOSTILE = {
+    "SBATCH_JOB_NAME": "mine",
+    "SBATCH_TIMELIMIT": "1",
+    "SBATCH_ARRAY_INX": "0-0",
+    "SBATCH_MEM_PER_NODE": "100M",
+    "SBATCH_PARTITION": "high",
+    "SBATCH_OPEN_MODE": "truncate",
+    "SBATCH_EXPORT": "NONE",
+    "SBATCH_CLUSTERS": "other",
+    "SLURM_CLUSTERS": "other",
+    "SLURM_MEM_PER_CPU": "2048",
+    "SLURM_CPU_BIND": "mask_cpu:0x1",
+    "SLURM_TIME_FORMAT": "relative",
+    "SQUEUE_USERS": "nobody",
+    "SQUEUE_FORMAT2": "jobid",
+    "SACCT_FORMAT": "JobID",
+    "SCANCEL_USER": "nobody",
+}
 LONG = ["PERIODS.EVAL", 50, "PERIODS.CHECKPOINT", 100_000, "PERIODS.QUALITY", 100_000]
 
 
@@ -32,13 +51,15 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.runs, self.rate = folder, folder / "runs", 0.0
-        self.environment = dict(os.environ, OMP_NUM_THREADS="1", COLUMNS="200")
+        self.environment = slurm_environment() | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        self.within: list[str] = []  # a command that runs the others, such as salloc
 
     def site(self, **changes: object) -> None:
         (self.folder / "site.yaml").write_text(yaml.safe_dump(SITE | changes))
 
     def table(self, rows: dict, seeds: list[int], settings: list | None = None) -> None:
-        words = [str(word) if isinstance(word, Path) else word for word in [*SMALL, *(settings or [])]]
+        # the GPUs of this cluster are pretended
+        words = [str(word) if isinstance(word, Path) else word for word in [*SMALL, "GPU_ID", -1, *(settings or [])]]
         content = {
             "folder": "tiny",
             "protocol": "last",
@@ -55,9 +76,10 @@ class Lab:
         return [sys.executable, str(ROOT / "repro" / f"{script}.py"), *options, *site, *words]
 
     def call(self, script: str, *words: str, code: int = 0) -> str:
-        done = subprocess.run(self.command(script, *words), capture_output=True, text=True, env=self.environment)
+        command = [*self.within, *self.command(script, *words)]
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment)
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        return done.stdout if script == "status" and "--json" in words else done.stdout + done.stderr
 
     def submit(self, *words: str, code: int = 0) -> str:
         return self.call("submit", *words, code=code)
@@ -101,7 +123,7 @@ def until(true: Callable[[], object], seconds: float = 120) -> None:
 
 def slurm(*command: str) -> str:
     for _ in range(20):  # the controller may be restarting
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=slurm_environment())
         if done.returncode == 0:
             return done.stdout
         time.sleep(1)
@@ -110,6 +132,13 @@ def slurm(*command: str) -> str:
 
 def squeue(names: list[str], *words: str) -> str:
     return slurm("squeue", "--noheader", "--array", f"--name={','.join(names)}", *words) if names else ""
+
+
+def jobs(names: list[str]) -> list[dict[str, str]]:
+    """What SLURM knows of the jobs of these names, an element each."""
+    asked = "jobarrayid name timelimit minmemory numcpus partition tres-per-node tres-alloc statecompact".split()
+    text = squeue(names, "--states=all", "--Format=" + ",".join(f"{name}:60" for name in asked))
+    return [{name: line[60 * k : 60 * k + 60].strip() for k, name in enumerate(asked)} for line in text.splitlines()]
 
 
 def begun(lab: Lab, id: str) -> bool:

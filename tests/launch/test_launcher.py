@@ -29,7 +29,7 @@ def test_what_a_site_says_is_what_sbatch_is_told(lab: Lab) -> None:
         signal_seconds=77,
         modules=["module load cuda/12.4"],
         array_parallelism=1,
-        sbatch={"exclude": "node7", "mail_type": "FAIL", "nice": 3},
+        sbatch={"exclude": "node7", "mail_type": ["FAIL", "END"], "nice": 0, "reboot": False},
     )
     lab.submit()
     options = lab.fake.options("101")
@@ -41,7 +41,9 @@ def test_what_a_site_says_is_what_sbatch_is_told(lab: Lab) -> None:
         "constraint": "a100|h100",
         "signal": "USR2@77",
         "exclude": "node7",
-        "mail-type": "FAIL",
+        "mail-type": "FAIL,END",
+        "nice": "0",
+        "export": "ALL",
         "no-requeue": "",
         "time": "60",
         "cpus-per-task": "2",
@@ -88,6 +90,48 @@ def test_packed_runs_share_memory_tasks_and_elements(lab: Lab) -> None:
     lab.fake.put({})
     lab.submit("--retry", "oom")
     assert "24576M" in {lab.fake.options(job)["mem"] for job in lab.fake.jobs()[2:]}
+
+
+def test_memory_of_nothing_is_left_to_the_site_and_less_than_a_megabyte_is_not_all_of_a_node(lab: Lab) -> None:
+    lab.table(table(ONE))
+    lab.site(sbatch={"mem-per-cpu": "4G"}, resources={"default": {"memory_gb": 0}})
+    assert "the site's memory" in lab.submit("--dry-run")
+    lab.submit()
+    options = lab.fake.options("101")
+    assert "mem" not in options and options["mem-per-cpu"] == "4G"
+    lab.failed("Plain 0", "oom", "MemoryError")
+    lab.submit("--retry", "oom")
+    assert "mem" not in lab.fake.options("102")
+    lab.failed("Plain 0", "oom", "MemoryError")
+    lab.site(resources={"default": {"memory_gb": 0.0001}})
+    lab.submit("--retry", "oom")
+    assert lab.fake.options("103")["mem"] == "1M"
+
+
+def test_a_controller_that_does_not_answer_is_named_before_anything_is_submitted(lab: Lab, pauses: list) -> None:
+    down = "Slurmctld(primary) at head is DOWN\nSlurmctld(backup1) at spare is {}\n"
+    (lab.fake.folder / "config").write_text(down.format("DOWN"))
+    for word in ((), ("--cancel",)):
+        said = lab.submit(*word, code=1)
+        assert "at head is DOWN" in said and "--cluster local" in said and "scancel" not in said
+    lab.fake.plan("scontrol", *["fail Could not establish a configuration source"] * 3)
+    assert "Could not establish" in lab.submit(code=1)
+    assert {line.split()[0] for line in (lab.fake.folder / "calls").read_text().splitlines()} == {"scontrol"}
+    assert sum(pauses) < 30 and not lab.ledgers()
+    (lab.fake.folder / "config").write_text(down.format("UP"))
+    lab.fake.plan("scontrol", "fail Unable to contact slurm controller")  # restarting
+    lab.submit()
+    assert lab.ledgers()
+    lab.fake.remove("scontrol")
+    assert "nothing to submit" in lab.submit()
+
+
+def test_the_first_of_two_errors_is_named_first(lab: Lab) -> None:
+    lab.fake.plan("sbatch", "always Unable to contact slurm controller")
+    lab.fake.plan("scancel", "always also away")
+    said = lab.submit(code=1)
+    assert said.index("sbatch failed") < said.index("Unable to contact") < said.index("`scancel` failed")
+    assert len(lab.ledgers()) == 1
 
 
 def test_arrays_are_cut_to_what_the_site_allows_and_many_runs_are_few_calls(

@@ -19,7 +19,7 @@ def requeue(folder: Path, code: int, state: str = "RUNNING", again: bool | None 
     bin.mkdir(exist_ok=True)
     calls.write_text("")
     for name, text in {
-        "squeue": f"[ -n '{state}' ] && echo '{state}'",
+        "squeue": f"env >{folder}/environment; [ -n '{state}' ] && echo '{state}'",
         "scontrol": f'echo "$@" >>{calls}',
         "sleep": '[ "$1" -lt 100 ] || exit 0',
     }.items():
@@ -35,6 +35,14 @@ def requeue(folder: Path, code: int, state: str = "RUNNING", again: bool | None 
     done = subprocess.run(["bash", "-c", script], env=wanted, capture_output=True, text=True, timeout=20)
     assert not done.stderr and not (folder / "seval-a.again.0").exists()
     return done.returncode, calls.read_text().splitlines()
+
+
+def test_what_a_user_filters_squeue_by_does_not_hide_the_job(tmp_path: Path) -> None:
+    hidden = {"SQUEUE_USERS": "nobody", "SLURM_CLUSTERS": "other", "SCONTROL_LOCAL": "1"}
+    told = ["requeue 12"]
+    assert requeue(tmp_path, 75, **hidden) == (75, told)
+    kept = (tmp_path / "environment").read_text()
+    assert "SLURM_JOB_ID=12" in kept and not [name for name in hidden if name in kept]
 
 
 def test_the_host_requeues_what_stopped_with_a_checkpoint(tmp_path: Path) -> None:

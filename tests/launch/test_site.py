@@ -68,6 +68,15 @@ def read_site(folder: Path, text: str) -> Site:
         ),
         ("resources: {cifar10: {minutes: 5.5}}", "minutes in resources of cifar10 in FILE must be of type int"),
         ("resources: {cifar10: {minutes: '5'}}", "minutes in resources of cifar10 in FILE must be of type int"),
+        ('partition: "a\\nb"', "partition in FILE must be one line of text"),
+        ("sbatch: {clust: c1}", "sbatch in FILE must not set clust .*short for cluster"),
+        ("sbatch: {comment: [a, {}]}", "comment of sbatch in FILE must be text"),
+        ("sbatch: {mem-per-cpu: 4G}", "sbatch in FILE must not set mem-per-cpu.*memory_gb: 0"),
+        (
+            "sbatch: {mem-per-cpu: 4G}\nresources: {default: {memory_gb: 0}, tiny: {memory_gb: 1}}",
+            "sbatch in FILE must not set mem-per-cpu",
+        ),
+        ("resources: {tiny: {memory_gb: 1.0e+308}}", "memory_gb in resources of tiny in FILE must be .* less than"),
         ("resources: {cifar10: {cpus: 0}}", "cpus in resources of cifar10 in FILE must be more than 0"),
         ("resources: {default: {memory_gb: -2}}", "memory_gb in resources of default in FILE must be more than 0"),
         ("resources: {default: {memory_gb: .nan}}", "memory_gb in resources of default in FILE must be more than 0"),
@@ -96,6 +105,9 @@ def test_empty_facts_are_the_defaults_and_data_sets_fill_in(tmp_path: Path) -> N
     site = read_site(tmp_path, "resources: {default: {minutes: 7, cpus: 2}, tiny: {cpus: 1}, cifar10: }")
     assert (site.of("tiny").minutes, site.of("tiny").cpus) == (7, 1)
     assert site.of("cifar10") == site.of("stl10") == Resources(minutes=7, cpus=2)
+    assert site.asks_for_memory
+    site = read_site(tmp_path, "sbatch: {mem-per-gpu: 4G}\nresources: {default: {memory_gb: 0}, tiny: {cpus: 3}}")
+    assert not site.asks_for_memory and site.options() == {"gres": "gpu:1", "mem-per-gpu": "4G"}
 
 
 def test_shipped_facts_are_the_defaults_and_each_style_parses(tmp_path: Path) -> None:
