@@ -10,7 +10,7 @@ import pytest
 import torchvision
 
 from seval.data.hdf5 import read, verify, write
-from seval.data.sources import raw, stl10
+from seval.data.sources import archive, stl10
 from tests.standins import (
     as_rgb,
     fails,
@@ -20,7 +20,7 @@ from tests.standins import (
 )
 
 
-@pytest.mark.parametrize("large", [raw.LARGE, 0])
+@pytest.mark.parametrize("large", [archive.LARGE, 0])
 def test_stl10(tmp_path, tiny, monkeypatch, large):
     folder = write_stl10(tmp_path, tiny)
     write(tmp_path / "stl10.h5", stl10.read(tmp_path))
@@ -32,7 +32,7 @@ def test_stl10(tmp_path, tiny, monkeypatch, large):
     assert np.array_equal(got.test.labels, tiny.test.labels[:20]) and set(got.unlabeled.labels.tolist()) == {-1}
     assert got.class_names[7] == "monkey" and got.attributes["official"] is False
     assert got.attributes["statistics_of"] == "cifar10"
-    monkeypatch.setattr(raw, "LARGE", large)  # with 0, nothing of the archive is kept in memory
+    monkeypatch.setattr(archive, "LARGE", large)  # with 0, nothing of the archive is kept in memory
     (tmp_path / "packed").mkdir()
     with tarfile.open(tmp_path / "packed/stl10_binary.tar.gz", "w:gz") as tar:
         tar.add(folder, folder.name)

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from seval.data.image_set import ImageSet, Part
+from seval.data.sources.archive import gather
+from seval.data.sources.arrays import text
 from seval.data.sources.fetch import ARCHIVES
-from seval.data.sources.raw import AGAIN, Raw, Source, decode_text, gather, labels_in, pixels_in, provenance, unpickle
+from seval.data.sources.raw import AGAIN, Raw, Source, labels_in, pixels_in, provenance, shown, unpickle
 from seval.errors import DataError
 
 
@@ -20,6 +22,7 @@ class _Cifar(NamedTuple):
     meta: str
     key: str  # of the labels in a batch
     classes: int
+    largest: int  # bytes that a file of images can have, twice or thrice the published ones
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -32,6 +35,7 @@ _CIFAR10 = _Cifar(
     meta="batches.meta",
     key="labels",
     classes=10,
+    largest=1 << 26,
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2471, 0.2435, 0.2616),
 )
@@ -43,6 +47,7 @@ _CIFAR100 = _Cifar(
     meta="meta",
     key="fine_labels",
     classes=100,
+    largest=1 << 29,
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
 )
@@ -54,12 +59,12 @@ def read(cifar: _Cifar, raw: Path) -> ImageSet:
     The training images of CIFAR-10 are those of data_batch_1 to 5, in this order.
     """
     archive = ARCHIVES[cifar.name][0].name
-    files = gather(raw, cifar.folder, archive, (*cifar.train, cifar.test, cifar.meta), "*batch_*")
+    limits = dict.fromkeys((*cifar.train, cifar.test), cifar.largest) | {cifar.meta: 1 << 20}
+    files = gather(raw, cifar.folder, archive, limits, "*batch_*")
     key = cifar.key.replace("labels", "label_names")
     names = unpickle(files[cifar.meta]).get(key)
-    names = list(map(decode_text, names)) if isinstance(names, list) else []
-    class_names = tuple(name for name in names if isinstance(name, str))
-    if not len(names) == len(class_names) == cifar.classes:
+    class_names = tuple(map(text, names)) if isinstance(names, list | tuple) else ()
+    if len(class_names) != cifar.classes or not all(name and name.isprintable() for name in class_names):
         raise DataError(f"{files[cifar.meta].where} must hold {cifar.classes} {key}; {AGAIN}")
     count = len(cifar.train)
     batches = [_batch(cifar, files[n], f"training batch {k} of {count}") for k, n in enumerate(cifar.train, start=1)]
@@ -82,8 +87,8 @@ def read(cifar: _Cifar, raw: Path) -> ImageSet:
 
 def _batch(cifar: _Cifar, file: Raw, label: str) -> Part:
     batch = unpickle(file)
-    if (found := decode_text(batch.get("batch_label", label))) != label:
-        raise DataError(f"{file.where} says it is the {found}, not the {label}: files were swapped; {AGAIN}")
+    if (found := text(batch.get("batch_label", label))) != label:
+        raise DataError(f"{file.where} says it is the {shown(found)}, not the {label}: files were swapped; {AGAIN}")
     images = pixels_in(batch, 32, file.where)
     return Part(images, labels_in(batch, cifar.key, file.where, count=len(images), low=0, high=cifar.classes - 1))
 

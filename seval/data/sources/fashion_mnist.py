@@ -2,15 +2,14 @@
 
 import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from seval.data.image_set import ImageSet, Part, statistics
 from seval.data.sources.fetch import ARCHIVES
-from seval.data.sources.raw import AGAIN, Raw, Source, in_memory, provenance, require
-from seval.errors import DataError, one_line
+from seval.data.sources.raw import AGAIN, Raw, Source, in_memory, on_disk, provenance, reading, require, within
+from seval.errors import DataError
 
 FILES_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -19,6 +18,7 @@ FILES_SHA256 = {
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 _CLASSES = tuple("T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(","))
+_LARGEST = {"images": 1 << 27, "labels": 1 << 18}  # bytes of an unpacked file: thrice those of the published ones
 _IDX_FILES = ", ".join(f"{name}.gz" for name in FILES_SHA256)
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 
@@ -97,21 +97,27 @@ def _files(raw: Path) -> dict[str, Raw]:
         for name in FILES_SHA256
         for folder in folders
         for path in (folder / name, folder / f"{name}.gz")
-        if path.is_file()
+        if path.exists() and not path.is_dir()
     }  # the last wins: packed files in `raw` itself are what --download fetches
     if not paths:
         raise DataError(
             f"no Fashion-MNIST in {raw}: put {_IDX_FILES} there, name another folder with --raw, "
             "or fetch them with --download"
         )
-    files = {}
-    for name, path in paths.items():
-        try:
-            content = path.read_bytes()
-            files[name] = in_memory(gzip.decompress(content) if path.suffix == ".gz" else content, str(path))
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataError(f"{path} is truncated or not a .gz ({one_line(error)}); {AGAIN}") from None
+    files = {name: _unpacked(path) for name, path in paths.items()}
     return require(files, FILES_SHA256, next(iter(paths.values())).parent)
+
+
+def _unpacked(path: Path) -> Raw:
+    """The content of a file, never more than it can have, however small it is packed."""
+    largest = _LARGEST["images" if "-images-" in path.name else "labels"]
+    file = on_disk(path, largest)
+    if path.suffix != ".gz":
+        return file
+    with reading(path, "is truncated or not a .gz", size=largest), file.start() as packed, gzip.open(packed) as opened:
+        content = opened.read(largest + 1)
+    within(len(content), largest, f"{path}, unpacked,")
+    return in_memory(content, file.where)
 
 
 def _idx(file: Raw, *item: int) -> np.ndarray:

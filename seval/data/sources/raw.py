@@ -1,13 +1,10 @@
-"""What every source needs: raw files from a folder or an archive, their checksums, pickles that cannot run anything."""
+"""What every source needs: raw files and their checksums, and batches of images and labels."""
 
 import hashlib
 import io
-import pickle
-import tarfile
-import zlib
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
@@ -15,19 +12,24 @@ from typing import IO, NamedTuple, TypeVar
 import numpy as np
 
 from seval.data.image_set import ImageSet
+from seval.data.sources.arrays import Refused, text
 from seval.data.sources.fetch import Archive, fetch
-from seval.errors import DataError, one_line
+from seval.data.sources.pickles import load
+from seval.errors import DataError
+from seval.files import told
+from seval.text import short, short_line
 
 T = TypeVar("T")
 AGAIN = "fetch it again from its publisher (--download does, where it may)"  # how most errors end
-LARGE = 1 << 28  # an archive's larger files are unpacked anew whenever they are read, instead of kept in memory
+LARGEST_LIST = 1 << 28  # bytes of a text file
 
 
 class Source(NamedTuple):
     """How a set is made: `read(raw)` takes the folder of raw files.
 
-    It raises `DataError` for a file that is missing, truncated or of another format. Files that are not the published
-    ones but have their format are read too: the set's attribute `official` says whether all are the published ones.
+    It raises `DataError` for a file that is missing, truncated or of another format, `OSError` for one that cannot be
+    read just now, and `MemoryError`. Files that are not the published ones but have their format are read too: the
+    set's attribute `official` says whether all are the published ones.
     """
 
     read: Callable[[Path], ImageSet]
@@ -46,49 +48,74 @@ class Source(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """A raw file, unpacked. `open()` gives it from its start."""
+    """A raw file, unpacked."""
 
     where: str  # for people
     size: int
-    open: Callable[[], AbstractContextManager[IO[bytes]]]
+    start: Callable[[], AbstractContextManager[IO[bytes]]]
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """The file from its start; reading it fails as `reading` says."""
+        with reading(self.where, "changed while it was read, or is damaged", size=self.size), self.start() as file:
+            yield file
 
     def content(self) -> bytes:
         with self.open() as file:
             return file.read()
 
+    def text(self) -> str:
+        """The text of a list, in UTF-8 with or without a byte order mark."""
+        try:
+            return self.content().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.where} is not text in UTF-8 ({error}); save it in that encoding") from None
 
-def on_disk(path: Path) -> Raw:
-    return Raw(str(path), path.stat().st_size, partial(open, path, "rb"))
+
+@contextmanager
+def reading(where: str | Path, wrong: str, todo: str = AGAIN, size: int = 0) -> Iterator[None]:
+    """Whatever a damaged file makes other libraries raise becomes the `DataError` "`where` is `wrong`".
+
+    Only that: an `OSError` of the system is "cannot read `where`", and a `MemoryError` stays one, with the size.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except MemoryError:
+        raise MemoryError(f"memory is too short for {where} ({size / 1e6:.0f} MB)") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise (told(error, "read", Path(where)) if error.strerror else error) from None
+        raise DataError(f"{where} {wrong} ({short_line(error)}); {todo}") from None
+
+
+def on_disk(path: Path, limit: int) -> Raw:
+    """A file of at most `limit` bytes. Raises `DataError` for a larger one and for what is no regular file."""
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise told(error, "read", path) from None
+    if not stat.S_ISREG(about.st_mode):
+        what = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe, a device or a socket"
+        raise DataError(f"{path} is {what}, but a file is expected there")
+    return Raw(str(path), within(about.st_size, limit, str(path)), partial(open, path, "rb"))
 
 
 def in_memory(content: bytes, where: str) -> Raw:
     return Raw(where, len(content), partial(io.BytesIO, content))
 
 
-def gather(
-    raw: Path, folder: str, archive: str, names: tuple[str, ...], extra: str, optional: tuple[str, ...] = ()
-) -> dict[str, Raw]:
-    """The files `names`, by name, from the archive in `raw` or else from the folder in it, or from `raw` itself.
+def within(size: int, limit: int, where: str) -> int:
+    """The size; raises `DataError` where no file of that name can be so large."""
+    if not 0 <= size <= limit:
+        raise DataError(f"{where} has {size} bytes, but may have {limit} at most; {AGAIN}")
+    return size
 
-    The archive goes first, since --download fetches it when a folder is damaged. Raises `DataError` where there is
-    neither, where a file is missing, and for a file that matches the pattern `extra` but is none of `names`.
-    """
-    packed, unpacked = raw / archive, raw / folder
-    if not unpacked.is_dir() and (raw / names[0]).is_file():
-        unpacked = raw
-    if packed.is_file():
-        files, where = untar(packed), packed
-    elif unpacked.is_dir():
-        files, where = {path.name: on_disk(path) for path in sorted(unpacked.iterdir()) if path.is_file()}, unpacked
-    else:
-        raise DataError(
-            f"{raw} has neither {folder} nor {archive}; put one there, name another folder with --raw, or fetch it "
-            "with --download"
-        )
-    for name, file in files.items():
-        if fnmatch(name, extra) and name not in names:
-            raise DataError(f"{file.where} is no file of this set: {where} holds something else; {AGAIN}")
-    return require(files, names, where) | {name: files[name] for name in optional if name in files}
+
+def shown(found: str) -> str:
+    """Text of a file for a message: not long, and without control characters."""
+    return short(found)[1:-1]
 
 
 def require(files: Mapping[str, T], names: Iterable[str], where: Path) -> dict[str, T]:
@@ -96,34 +123,6 @@ def require(files: Mapping[str, T], names: Iterable[str], where: Path) -> dict[s
     if missing := [name for name in names if name not in files]:
         raise DataError(f"{where} has no {', '.join(missing)}; {AGAIN}")
     return {name: files[name] for name in names}
-
-
-def untar(archive: Path) -> dict[str, Raw]:
-    """The files of a .tar.gz by the last part of their names; nothing is written to disk."""
-    files = {}
-    try:
-        with tarfile.open(archive, "r|gz") as tar:
-            for member in tar:
-                name = Path(member.name).name
-                if member.isfile() and member.size > LARGE:
-                    files[name] = Raw(f"{name} in {archive}", member.size, partial(_member, archive, member.name))
-                elif member.isfile():
-                    files[name] = in_memory(_extracted(tar, member).read(), f"{name} in {archive}")
-        return files
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{archive} is truncated or not a .tar.gz ({one_line(error)}); {AGAIN}") from None
-
-
-@contextmanager
-def _member(archive: Path, name: str) -> Iterator[IO[bytes]]:
-    with tarfile.open(archive, "r|gz") as tar:
-        yield next(_extracted(tar, member) for member in tar if member.name == name)
-
-
-def _extracted(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    content = tar.extractfile(member)
-    assert content is not None  # it is a file
-    return content
 
 
 def provenance(files: Mapping[str, Raw], md5: Mapping[str, str] | None = None) -> dict[str, object]:
@@ -144,37 +143,18 @@ def provenance(files: Mapping[str, Raw], md5: Mapping[str, str] | None = None) -
     return {"sources_sha256": sha256, "official": official}
 
 
-# Python's own implementation: unlike the one in C, it reads a gigabyte of pixels without a second copy of it.
-class _ArraysOnly(pickle._Unpickler):
-    """Unpickles numbers, text, containers and NumPy arrays; any other name in the file is refused, so nothing runs."""
-
-    # What NumPy names in the pickle of an array, by the old and by the new protocol; NumPy 2 renamed `core`.
-    _allowed = {"numpy.ndarray": np.ndarray, "numpy.dtype": np.dtype}
-    for _core in ("numpy.core", "numpy._core"):
-        _allowed[f"{_core}.multiarray._reconstruct"] = np.empty(1).__reduce__()[0]
-        _allowed[f"{_core}.numeric._frombuffer"] = np.empty(1).__reduce_ex__(5)[0]
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) == ("_codecs", "encode"):  # Python 3 writes bytes so in protocol 2
-            return lambda text, encoding: text.encode("latin1")
-        if (allowed := self._allowed.get(f"{module}.{name}")) is None:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image set needs")
-        return allowed
-
-
 def unpickle(file: Raw) -> dict[str, object]:
     """The dictionary in a pickle; its keys are text, but text of Python 2 in its values is bytes."""
+    wrong = "is truncated or not a pickled dictionary"
     try:
-        with file.open() as opened:
-            found = _ArraysOnly(opened, encoding="bytes").load()
-        return {str(decode_text(key)): value for key, value in found.items()}
-    except Exception as error:  # damaged pickles raise anything
-        raise DataError(f"{file.where} is truncated or not a pickled dictionary ({one_line(error)}); {AGAIN}") from None
-
-
-def decode_text(value: object) -> object:
-    """Python 2's text as text, anything else as it is."""
-    return value.decode("latin1") if isinstance(value, bytes) else value
+        with reading(file.where, wrong, size=file.size), file.start() as opened:
+            found = load(opened, file.size)
+    except Refused as error:
+        raise DataError(f"{file.where} {error}; {AGAIN}") from None
+    batch = {text(key): value for key, value in found.items()}
+    if len(batch) != len(found):
+        raise DataError(f"{file.where} has a key twice, as text and as bytes; {AGAIN}")
+    return batch
 
 
 def pixels_in(batch: Mapping[str, object], side: int, where: str) -> np.ndarray:
@@ -189,11 +169,11 @@ def pixels_in(batch: Mapping[str, object], side: int, where: str) -> np.ndarray:
 
 def labels_in(batch: Mapping[str, object], key: str, where: str, *, count: int, low: int, high: int) -> np.ndarray:
     """The labels of a batch, a list or array, as int64 (count,); raises `DataError`."""
-    try:
-        labels = np.asarray(batch.get(key))
-    except ValueError:  # lists within the list
-        labels = np.empty(0)
-    if labels.dtype.kind not in "iu" or labels.shape != (count,) or labels.min() < low or labels.max() > high:
+    labels = batch.get(key)
+    if isinstance(labels, list | tuple):
+        labels = np.array([label if type(label) is int and low <= label <= high else low - 1 for label in labels])
+    kind = labels.dtype.kind if isinstance(labels, np.ndarray) else ""
+    if kind not in ("i", "u") or labels.shape != (count,) or labels.min() < low or labels.max() > high:
         raise DataError(f"{where} must hold {key}, a list of {count} labels in {low}..{high}; {AGAIN}")
     return labels.astype(np.int64)
 

@@ -1,18 +1,27 @@
 """Semi-Aves: birds of 200 labeled species, and unlabeled ones of the same and of other species, as JPEG files."""
 
+import errno
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+from PIL.JpegImagePlugin import JpegImageFile
 from tqdm import tqdm
 
 from seval.data.blocks import Blocks
 from seval.data.image_set import ImageSet, Part
-from seval.data.sources.raw import Source, frequency_rank, on_disk, provenance
+from seval.data.sources.raw import LARGEST_LIST, Source, frequency_rank, on_disk, provenance, reading, shown
 from seval.errors import DataError
+from seval.files import read_bytes
+from seval.text import short
 
 _FOLDER, _CLASSES = "semi_fgvc", 200
+_LARGEST, _PIXELS = 1 << 26, 1 << 26  # bytes and pixels of an image; those of iNaturalist have 2048 x 2048 at most
+_LONGEST = 1024  # characters of a path
+_AGAIN = "unpack it again"
 _LISTS = ("l_train_val.txt", "test.txt", "u_train_in.txt", "u_train.txt")
 _CLOSED = (
     "iNaturalist's terms forbid fetching it for you: from the site of the Semi-Supervised Recognition Challenge at "
@@ -37,7 +46,7 @@ def read(raw: Path) -> ImageSet:
     in l_train_val.txt, ties by the published number, here and nowhere else. Only listed files are used.
     """
     folder = raw / _FOLDER if (raw / _FOLDER).is_dir() else raw
-    if missing := [name for name in _LISTS if not (folder / name).is_file()]:
+    if missing := [name for name in _LISTS if not (folder / name).exists()]:
         raise DataError(f"{folder} has no {', '.join(missing)}; {_CLOSED}")
     train = _lines(folder / "l_train_val.txt", ("trainval_images",), 0)
     test = _lines(folder / "test.txt", ("test",), 0)
@@ -62,28 +71,30 @@ def read(raw: Path) -> ImageSet:
             "arXiv:2103.06937; class names are the published numbers",
             "statistics_of": "imagenet",
         }
-        | provenance({name: on_disk(folder / name) for name in _LISTS}),
+        | provenance({name: on_disk(folder / name, LARGEST_LIST) for name in _LISTS}),
     )
 
 
 def _lines(path: Path, folders: tuple[str, ...], lowest: int) -> list[_Image]:
-    """The images of a list; each must lie in one of `folders`, and in the list once."""
+    """The images of a list; each must lie in one of `folders`, and in the list once, however its path is written."""
     images, seen = [], set()
-    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(on_disk(path, LARGEST_LIST).text(), newline=None), start=1):
         if not (words := line.split()):
             continue
         where = f"{path}, line {number},"
-        if len(words) != 2 or not words[1].removeprefix("-").isdecimal():
-            raise DataError(f"{where} must hold a relative path and a label, but is {line[:80]!r}")
+        if len(words) != 2 or not re.fullmatch("-?[0-9]{1,9}", words[1]):
+            raise DataError(f"{where} must hold a relative path and a label, but is {short(line.strip(), 80)}")
         if not lowest <= (label := int(words[1])) < _CLASSES:
             raise DataError(f"{where} has the label {label}, but it must lie in {lowest}..{_CLASSES - 1}")
-        parts = PurePosixPath(words[0]).parts
-        if parts[0] not in folders or ".." in parts:
-            raise DataError(f"{where} has {words[0]}, but this list is of images in {' and '.join(folders)}")
-        if words[0] in seen:
-            raise DataError(f"{where} repeats {words[0]}")
-        seen.add(words[0])
-        images.append(_Image(words[0], label, where))
+        if len(words[0]) > _LONGEST or not words[0].isprintable():
+            raise DataError(f"{where} has a path that is too long or has control characters: {shown(words[0])}")
+        listed = PurePosixPath(words[0])  # the same for a/b, ./a/b and a//b
+        if listed.parts[:1] not in [(folder,) for folder in folders] or ".." in listed.parts:
+            raise DataError(f"{where} has {shown(words[0])}, but this list is of images in {' and '.join(folders)}")
+        if listed in seen:
+            raise DataError(f"{where} repeats {listed}")
+        seen.add(listed)
+        images.append(_Image(str(listed), label, where))
     if not images:
         raise DataError(f"{path} is empty; {_CLOSED}")
     return images
@@ -108,26 +119,45 @@ def _unlabeled(folder: Path) -> tuple[list[_Image], list[_Image]]:
 
 def _part(folder: Path, images: list[_Image], rank: np.ndarray) -> Part:
     """The images as `Blocks`, after a look at the size of every file."""
-    sizes = []
-    for image in tqdm(images, desc=images[0].path.partition("/")[0], unit="files", leave=False, disable=None):
-        try:
-            sizes.append((folder / image.path).stat().st_size)
-        except OSError:
-            raise DataError(f"{folder / image.path} is missing, but {image.where} names it; unpack it again") from None
-        if not sizes[-1]:
-            raise DataError(f"{folder / image.path} is empty; unpack it again")
+    listed = tqdm(images, desc=images[0].path.partition("/")[0], unit="files", leave=False, disable=None)
+    sizes = [_size(folder / image.path, image) for image in listed]
     offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
     def blocks() -> Iterator[np.ndarray]:
         for image, size in zip(images, sizes, strict=True):
-            content = (folder / image.path).read_bytes()
-            if len(content) != size or not is_jpeg(content):
-                raise DataError(f"{folder / image.path} is truncated or not a JPEG; unpack it again")
-            yield np.frombuffer(content, np.uint8)
+            yield np.frombuffer(_content(folder / image.path, size), np.uint8)
 
     labels = np.array([image.label for image in images])
     labels = np.where(labels < 0, labels, rank[labels])
     return Part(Blocks((int(offsets[-1]),), blocks, offsets), labels)
+
+
+def _size(path: Path, image: _Image) -> int:
+    """Bytes of a file, which must be one and not be empty."""
+    try:
+        size = on_disk(path, _LARGEST).size
+    except DataError as error:
+        raise DataError(f"{image.where} has {image.path}, but {error}") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        raise DataError(f"{path} is missing, but {image.where} names it; {_AGAIN}") from None
+    if not size:
+        raise DataError(f"{path} is empty; {_AGAIN}")
+    return size
+
+
+def _content(path: Path, size: int) -> bytes:
+    """The file, which must be a whole JPEG of a size that an image of this set can have."""
+    content = read_bytes(path, _LARGEST)
+    if len(content) != size or not is_jpeg(content):
+        raise DataError(f"{path} is truncated or not a JPEG; {_AGAIN}")
+    # Neither Image.open, which tries every format; nor a decoder: this only reads the header.
+    with reading(path, "is truncated or not a JPEG", _AGAIN), JpegImageFile(io.BytesIO(content)) as image:
+        width, height = image.size
+    if width * height > _PIXELS:
+        raise DataError(f"{path} has {width} x {height} pixels, but may have {_PIXELS} at most; {_AGAIN}")
+    return content
 
 
 def is_jpeg(content: bytes) -> bool:

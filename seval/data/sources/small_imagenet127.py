@@ -6,11 +6,9 @@ where that lies beside the batches, it wins.
 """
 
 import csv
-import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +16,26 @@ from tqdm import tqdm
 
 from seval.data.blocks import Blocks
 from seval.data.image_set import ImageSet, Part
-from seval.data.sources.raw import Source, frequency_rank, labels_in, on_disk, pixels_in, provenance, require, unpickle
-from seval.errors import DataError, one_line
+from seval.data.sources.arrays import read_npz
+from seval.data.sources.raw import (
+    LARGEST_LIST,
+    Source,
+    frequency_rank,
+    labels_in,
+    on_disk,
+    pixels_in,
+    provenance,
+    reading,
+    require,
+    shown,
+    unpickle,
+)
+from seval.errors import DataError
 
 _TRAIN = tuple(f"train_data_batch_{k}" for k in range(1, 11))
 _TEST, _FOLDERS_FILE = "val_data", "imgname2folder.txt"
 _CLASSES, _ORIGINAL = 127, 1000
+_LARGEST = {32: 1 << 29, 64: 1 << 31}  # bytes of a file, by side: somewhat more than the published ones
 _ROWS = 1024  # images of a block
 _AGAIN = "unpack it again from its publisher's archive"
 
@@ -50,7 +62,9 @@ def read(raw: Path, side: int = 32) -> ImageSet:
     rank = frequency_rank(np.bincount(labels[_TRAIN[0]], minlength=_CLASSES))
     numbers = [np.full(len(labels[name]), k, np.uint8) for k, name in enumerate(_TRAIN, start=1)]
     train = np.concatenate([rank[labels[name]] for name in _TRAIN])
-    extra = {_FOLDERS_FILE: on_disk(folder / _FOLDERS_FILE)} if (folder / _FOLDERS_FILE).is_file() else {}
+    files = {path.name: on_disk(path, _LARGEST[side]) for path in paths.values()}
+    if (folder / _FOLDERS_FILE).exists():
+        files[_FOLDERS_FILE] = on_disk(folder / _FOLDERS_FILE, LARGEST_LIST)
     return ImageSet(
         name="small_imagenet127" if side == 32 else f"small_imagenet127_{side}",
         train=Part(_blocks([paths[name] for name in _TRAIN], side, len(train)), train, np.concatenate(numbers)),
@@ -65,7 +79,7 @@ def read(raw: Path, side: int = 32) -> ImageSet:
             f"down-sampled by P. Chrabaszcz, I. Loshchilov, F. Hutter, arXiv:1707.08819; {mapping.origin}",
             "statistics_of": "cifar10",
         }
-        | provenance({path.name: on_disk(path) for path in paths.values()} | extra),
+        | provenance(files),
     )
 
 
@@ -75,7 +89,7 @@ def _folder(side: int) -> str:
 
 def _paths(folder: Path, side: int) -> dict[str, Path]:
     """The eleven files by name, in order."""
-    found = sorted(path for kind in ("train_data*", "val_data*") for path in folder.glob(kind) if path.is_file())
+    found = sorted(path for kind in ("train_data*", "val_data*") for path in folder.glob(kind) if not path.is_dir())
     if not found:
         raise DataError(f"no down-sampled ImageNet in {folder}; {_closed(side)}")
     paths = {}
@@ -91,14 +105,12 @@ def _paths(folder: Path, side: int) -> dict[str, Path]:
 
 def _load(path: Path, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 (N, 3, side, side) and labels int64 (N,), 1 to 1000, of one file."""
+    file = on_disk(path, _LARGEST[side])
     if path.suffix == ".npz":
-        try:
-            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                batch = {key: file[key] for key in ("data", "labels", "mean") if key in file}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{path} is truncated or not an .npz of arrays ({one_line(error)}); {_AGAIN}") from None
+        with reading(path, "is truncated or not an .npz of arrays", _AGAIN, file.size), file.start() as opened:
+            batch = read_npz(opened, ("data", "labels", "mean"), _LARGEST[side])
     else:
-        batch = unpickle(on_disk(path))
+        batch = unpickle(file)
     is_test = path.name.startswith(_TEST)
     if is_test == ("mean" in batch):  # only the training files have one
         has, kind = ("a", "training") if is_test else ("no", "validation")
@@ -128,7 +140,7 @@ def _mapping(folder: Path) -> _Mapping:
     names = {int(row["class_index"]): row["class_name"] for row in rows}
     class_names = [names[c] for c in range(_CLASSES)]
     path = folder / _FOLDERS_FILE
-    if not path.is_file():
+    if not path.exists():
         choices = sum(bool(row["choice"]) for row in rows)
         origin = f"classes merged by the hypernyms of WordNet 3.0 (Princeton University), {choices} of 1,000 a choice"
         return _Mapping(class_of, class_names, origin)
@@ -144,19 +156,20 @@ def _mapping(folder: Path) -> _Mapping:
 def _folders(path: Path, originals: set[str], classes: dict[str, int]) -> dict[str, str]:
     """Wnid of the class of 127 by wnid of the class of 1,000, from lines `n01440764_10026.JPEG n01861778`."""
     folders: dict[str, str] = {}
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            if not (words := line.split()):
-                continue
-            where = f"{path}, line {number},"
-            if len(words) != 2:
-                raise DataError(f"{where} must hold an image and a folder, but holds {len(words)} words")
-            original, target = words[0].rpartition("/")[2].partition("_")[0], words[1].strip("/").rpartition("/")[2]
-            if original not in originals:
-                raise DataError(f"{where} has the image {words[0]}, but {original} is none of the 1,000 classes")
-            if target not in classes:
-                raise DataError(f"{where} has the folder {words[1]}, which is none of the 127 classes")
-            folders.setdefault(original, target)
+    for number, line in enumerate(on_disk(path, LARGEST_LIST).text().split("\n"), start=1):
+        if not (words := line.split()):
+            continue
+        where = f"{path}, line {number},"
+        if len(words) != 2:
+            raise DataError(f"{where} must hold an image and a folder, but holds {len(words)} words")
+        image, folder = (PurePosixPath(word) for word in words)
+        if (original := image.name.partition("_")[0]) not in originals:
+            raise DataError(
+                f"{where} has the image {shown(words[0])}, but {shown(original)} is none of the 1,000 classes"
+            )
+        if folder.name not in classes:
+            raise DataError(f"{where} has the folder {shown(words[1])}, which is none of the 127 classes")
+        folders.setdefault(original, folder.name)
     if missing := sorted(originals - folders.keys()):
         raise DataError(f"{path} says nothing about {len(missing)} of the 1,000 classes, such as {missing[0]}")
     return folders

@@ -7,12 +7,15 @@ import numpy as np
 
 from seval.data.blocks import BLOCK_BYTES, Blocks
 from seval.data.image_set import ImageSet, Part
+from seval.data.sources.archive import gather
 from seval.data.sources.fetch import ARCHIVES
-from seval.data.sources.raw import AGAIN, Raw, Source, gather, provenance
+from seval.data.sources.raw import AGAIN, Raw, Source, provenance
 from seval.errors import DataError
 
-_FILES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin")
 _ARCHIVE, _NAMES = "stl10_binary.tar.gz", "class_names.txt"
+#: The files and the most bytes they can have: twice or thrice those of the published ones.
+_LIMITS = {"train_X.bin": 1 << 29, "train_y.bin": 1 << 16, "test_X.bin": 1 << 29, "test_y.bin": 1 << 16}
+_LIMITS |= {"unlabeled_X.bin": 1 << 33, _NAMES: 1 << 16}
 _CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 _SIDE, _IMAGE = 96, 3 * 96 * 96
 
@@ -25,7 +28,7 @@ def read(raw: Path) -> ImageSet:
     """
     from torchvision.datasets import STL10 as THEIRS  # here, since it is slow to import
 
-    files = gather(raw, "stl10_binary", _ARCHIVE, _FILES, "*.bin", optional=(_NAMES,))
+    files = gather(raw, "stl10_binary", _ARCHIVE, _LIMITS, "*.bin", optional=(_NAMES,))
     parts = {}
     for name in ("train", "test"):
         images = _images(files[f"{name}_X.bin"])
@@ -75,8 +78,8 @@ def _labels(file: Raw, count: int) -> np.ndarray:
 def _class_names(files: Mapping[str, Raw]) -> tuple[str, ...]:
     if _NAMES not in files:
         return _CLASSES
-    names = tuple(files[_NAMES].content().decode("latin1").split())
-    if len(names) != len(_CLASSES):
+    names = tuple(files[_NAMES].text().split())
+    if len(names) != len(_CLASSES) or not all(name.isprintable() for name in names):
         raise DataError(f"{files[_NAMES].where} must hold {len(_CLASSES)} class names, but holds {len(names)}; {AGAIN}")
     return names
 
