@@ -4,7 +4,7 @@ Keys that also exist in the published code keep their name and meaning, so that 
 defaults differ from the published code.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from yacs.config import CfgNode as Node
@@ -183,3 +183,17 @@ def node_of(name: str) -> str:
 def own_node(cfg: Node) -> Node:
     """The node in DATASET of the configured data set."""
     return cfg.DATASET[node_of(cfg.DATASET.NAME)]
+
+
+def _rules(settings: Mapping[str, Any]) -> set[str]:
+    """The names of all rules in the policies."""
+    policies = [value for key, value in settings.items() if key.endswith(".POLICY")]
+    return {stage.partition("(")[0].strip() for policy in policies for stage in policy.split("|")}
+
+
+#: Corrections that changed what some settings compute: a name, and which settings (by key, as `seval.config.settings`
+#: has them). The names that concern a run are part of its identity, so that records from before do not match it. What
+#: concerns all runs raises FORMAT in seval/run.py instead.
+CORRECTIONS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "adsh: rank": lambda settings: "adsh" in _rules(settings),
+}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 
 from repro.tables import table as tables
+from seval import run as runs
 from seval.config import load
+from seval.defaults import CORRECTIONS
 from seval.run import Run
 from tests.settings import ROOT
 
 #: A change of an id belongs into CHANGELOG.md, with the ids that it changes, and only then here.
-CONFIGURATIONS = (185, "9e7fb38024c216c7864b9a95711e312606abdf819e743fd4789368fabc402bcf")
-CELLS = (981, "9e8ec4a25d185a293ab3aeb4b282079713bf49cfea1271dc785a808ebedd6f5b")
+CONFIGURATIONS = (185, "f05860816b825096f30c077f17934a5662516d6f43d3480cf536632991456978")
+CELLS = (981, "27d07457acedd40906b3a78dc4eae37c5e7880485e9f0cd90bec075792d1269c")
 
 
 def digest(ids: dict[str, str]) -> tuple[int, str]:
@@ -32,3 +34,13 @@ def test_the_ids_of_all_cells_and_their_chains_are_as_ever():
                 chain = " ".join(run.id for run in last.chain())
                 ids[f"{file.stem}/{cell.row}/{cell.column}/{seed}"] = chain
     assert digest(ids) == CELLS
+
+
+def test_a_correction_moves_the_ids_of_the_runs_it_concerns_and_of_those_that_depend_on_them(monkeypatch):
+    plain, concerned = (["HEADS.LINEAR.POLICY", text] for text in ("one_hot", "one_hot | crest"))
+    phases = [concerned, [*plain, "PREREQUISITE", concerned], plain]
+    before = [Run(load((), phase)).id for phase in phases]
+    known = CORRECTIONS | {"crest: a test": lambda settings: "crest" in settings["HEADS.LINEAR.POLICY"]}
+    monkeypatch.setattr(runs, "CORRECTIONS", known)
+    after = [Run(load((), phase)).id for phase in phases]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True]
