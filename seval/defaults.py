@@ -46,7 +46,7 @@ _C.DATASET.PADDING = 4  # weak view: reflected pixels on each side before the ra
 _C.DATASET.CROP = 0  # side of the random crop in training and the central crop in evaluation; 0 is the image side
 _C.DATASET.CUTOUT = 16  # strong view: side of the gray square, in pixels, the same for every image size
 _C.DATASET.PROTOCOL = "seval"  # how the splits are drawn: seval, usb, acr; seval/data/splits.py compares them
-_C.DATASET.RESOLUTION = 0  # finished views and evaluation images are resized to this side; 0 keeps their size
+_C.DATASET.RESOLUTION = 0  # views and evaluation images are resized to this side; 0 keeps their size
 _C.DATASET.CIFAR10 = _long_tail(1500, 3000, 100.0)
 _C.DATASET.CIFAR100 = _long_tail(150, 300, 10.0)
 _C.DATASET.STL10 = Node({"NUM_LABELED_HEAD": 450, "IMB_FACTOR_L": 10.0})  # uses all its unlabeled images
@@ -185,15 +185,22 @@ def own_node(cfg: Node) -> Node:
     return cfg.DATASET[node_of(cfg.DATASET.NAME)]
 
 
-def _rules(settings: Mapping[str, Any]) -> set[str]:
-    """The names of all rules in the policies."""
+def _recipes(settings: Mapping[str, Any], rule: str) -> list[str]:
+    """The recipes of that rule in all policies."""
     policies = [value for key, value in settings.items() if key.endswith(".POLICY")]
-    return {stage.partition("(")[0].strip() for policy in policies for stage in policy.split("|")}
+    recipes = [recipe.strip() for policy in policies for recipe in policy.split("|")]
+    return [recipe for recipe in recipes if recipe.partition("(")[0] == rule]
 
 
-#: Corrections that changed what some settings compute: a name, and which settings (by key, as `seval.config.settings`
-#: has them). The names that concern a run are part of its identity, so that records from before do not match it. What
-#: concerns all runs raises FORMAT in seval/run.py instead.
-CORRECTIONS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
-    "adsh: rank": lambda settings: "adsh" in _rules(settings),
+#: Corrections that changed what some settings compute: a name, and whether it concerns settings (by key, as
+#: `seval.config.settings` has them). The names of those that concern a run are part of its identity, so that records
+#: from before do not match it. What concerns all runs raises FORMAT in seval/run.py instead.
+CORRECTIONS: dict[str, Callable[[Mapping[str, Any]], object]] = {
+    "adsh: rank": lambda settings: _recipes(settings, "adsh"),
+    "remixmatch: size of strong views": lambda settings: (
+        settings["ALGORITHM.NAME"].startswith("remixmatch") and settings["DATASET.RESOLUTION"] > 0
+    ),
+    "seval_threshold: equal accuracies": lambda settings: any(
+        "'exact'" in recipe for recipe in _recipes(settings, "seval_threshold")
+    ),
 }

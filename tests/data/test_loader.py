@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,14 @@ def test_images_in_memory_are_evaluated_at_the_resolution_and_augmented_at_their
         pixels = geometry.view(name, stored, generator)
         expected = augment.resize(pixels, 8)
         assert torch.equal(view, augment.normalize(expected, training.mean, training.std))
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "usadtm", "acr", "remixmatch"])
+def test_only_remixmatch_augments_what_was_resized(method, tiny, tmp_path):
+    cfg = small(method, tmp_path, "DATASET.RESOLUTION", 8)
+    training = build.build(cfg, tiny, splits.split(tiny.train.labels, cfg), {}, CPU)
+    assert training.loader.geometry == replace(Geometry.of(cfg.DATASET), resized_first=method == "remixmatch")
+    assert {view.shape[2:] for view in next(training.loader).views} == {(8, 8)}
 
 
 @pytest.mark.parametrize("kind", ["in memory", "encoded"])
