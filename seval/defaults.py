@@ -200,6 +200,11 @@ CORRECTIONS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "remixmatch: size of strong views": lambda settings: (
         settings["ALGORITHM.NAME"].startswith("remixmatch") and settings["DATASET.RESOLUTION"] > 0
     ),
+    "semi_aves: hold-out": lambda settings: (
+        settings["DATASET.NAME"] == "semi_aves"
+        and settings["DATASET.HELD_OUT"] == "labeled"
+        and not settings["DATASET.HELD_OUT_PER_CLASS"]
+    ),
     "seval_threshold: equal accuracies": lambda settings: any(
         "'exact'" in recipe for recipe in _recipes(settings, "seval_threshold")
     ),

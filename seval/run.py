@@ -90,7 +90,8 @@ class Run:
         pool = None
         if own is not None:  # batch 1 has the training classes, other batches have others
             pool = own.batch == 1 if own.batch is not None else np.ones(len(own.labels), bool)
-        return splits.split(train.labels, self.cfg, pool=pool, batch=train.batch)
+        names = self.image_set.class_names
+        return splits.split(train.labels, self.cfg, pool=pool, batch=train.batch, class_names=names)
 
     def manifest(self) -> dict:
         """Per-class counts and the SHA-256 of the indices of each split."""
