@@ -197,6 +197,7 @@ def _recipes(settings: Mapping[str, Any], rule: str) -> list[str]:
 #: from before do not match it. What concerns all runs raises FORMAT in seval/run.py instead.
 CORRECTIONS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "adsh: rank": lambda settings: _recipes(settings, "adsh"),
+    "darp: period": lambda settings: _recipes(settings, "darp"),
     "remixmatch: size of strong views": lambda settings: (
         settings["ALGORITHM.NAME"].startswith("remixmatch") and settings["DATASET.RESOLUTION"] > 0
     ),
