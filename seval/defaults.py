@@ -35,7 +35,8 @@ _C.DATASET = Node()
 _C.DATASET.NAME = "cifar10"  # reads ROOT/NAME.h5; the data set's own keys are in the node of the same name below
 _C.DATASET.ROOT = "data"  # folder of the prepared HDF5 files (or the environment variable SEVAL_DATA)
 _C.DATASET.NUM_VALID = 5000  # total number of balanced validation images, taken from the training set first
-_C.DATASET.HELD_OUT = "none"  # images that SEVAL and DARP fit on: none, labeled (a part of the labels), valid
+_C.DATASET.HELD_OUT = "none"  # images that SEVAL and DARP fit on: none, labeled (a part of the labels), valid, darp:
+# the first HELD_OUT_PER_CLASS labels of every class; where a class has no more than that, so many validation images
 _C.DATASET.HELD_OUT_PORTION = 0.5  # share of every class's labels, if HELD_OUT is labeled
 _C.DATASET.HELD_OUT_PER_CLASS = 0  # hold out this many labels of every class; 0 uses HELD_OUT_PORTION
 _C.DATASET.SAMPLER_NAME = "random"  # random (each labeled image once per epoch), class_aware (equal classes)
@@ -127,7 +128,7 @@ CHOICES = {
     "DATASET.IMAGENET.LABELED": ("batch_1", "random"),
     "DATASET.IMAGENET.TEST": ("imbalanced", "balanced"),
     "MODEL.NAME": ("wide_resnet", "resnet50", "cifar_resnet50"),
-    "DATASET.HELD_OUT": ("none", "labeled", "valid"),
+    "DATASET.HELD_OUT": ("none", "labeled", "valid", "darp"),
     "SOLVER.OPTIM_NAME": ("sgd", "adam"),
     "SOLVER.SCHEDULE": ("constant", "cosine", "multi_step"),
     "SOLVER.PRECISION": ("float32", "bfloat16"),
@@ -201,10 +202,13 @@ CORRECTIONS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "remixmatch: size of strong views": lambda settings: (
         settings["ALGORITHM.NAME"].startswith("remixmatch") and settings["DATASET.RESOLUTION"] > 0
     ),
+    "held out by number: first of a long tail": lambda settings: (
+        settings["DATASET.HELD_OUT"] == "labeled"
+        and settings["DATASET.HELD_OUT_PER_CLASS"] > 0
+        and node_of(settings["DATASET.NAME"]) not in ("AVES", "IMAGENET")
+    ),
     "semi_aves: hold-out": lambda settings: (
-        settings["DATASET.NAME"] == "semi_aves"
-        and settings["DATASET.HELD_OUT"] == "labeled"
-        and not settings["DATASET.HELD_OUT_PER_CLASS"]
+        settings["DATASET.HELD_OUT"] == "labeled" and node_of(settings["DATASET.NAME"]) == "AVES"
     ),
     "seval_threshold: equal accuracies": lambda settings: any(
         "'exact'" in recipe for recipe in _recipes(settings, "seval_threshold")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from repro.tables import table as tables
 from seval.config import load
 from seval.defaults import Node
+from seval.run import Run
 from tests.settings import ROOT
 
 
@@ -14,3 +18,35 @@ def config(name: str, *overrides: object) -> Node:
 def test_remixmatch_aligns_to_the_labels_only_where_unlabeled_images_are_distributed_like_them():
     for folder, policy in {"cifar10": "align | sharpen", "cifar100": "align | sharpen", "stl10": "sharpen"}.items():
         assert config(f"{folder}/remixmatch").HEADS.LINEAR.POLICY == policy
+
+
+def darp_estimates() -> dict[str, Node]:
+    """The configuration of every estimate that a table or a file of DARP depends on."""
+    last = {folder: Run(config(f"{folder}/darp")) for folder in ("methods", "stl10")}
+    for name in ("2", "4"):
+        last |= {
+            f"{name} {cell.column}": cell.runs[79] for cell in tables.find_table(name).cells() if cell.row == "w/ DARP"
+        }
+    return {name: run.prerequisite().cfg for name, run in last.items() if run.prerequisite()}
+
+
+def test_darps_estimate_trains_as_in_its_own_code_and_reads_the_trained_network_every_epoch():
+    estimates = darp_estimates()
+    assert len(estimates) == 2 + 2 + 4
+    for cfg in estimates.values():
+        solver = cfg.SOLVER
+        assert (solver.MAX_ITER, solver.IMS_PER_BATCH, cfg.PERIODS.EVAL) == (200 * 80, 128, 80)
+        assert (solver.BASE_LR, solver.SCHEDULE, solver.GAMMA) == (0.1, "multi_step", 0.1)
+        assert solver.STEPS == [round(share * solver.MAX_ITER) for share in (0.8, 0.9)] and not solver.WARMUP_ITERS
+        assert cfg.MODEL.EMA_DECAY == 0 and cfg.ALGORITHM.NAME == "supervised"
+        assert (cfg.DATASET.HELD_OUT, cfg.DATASET.HELD_OUT_PER_CLASS) == ("darp", 10)
+
+
+def test_darps_estimate_on_semi_aves_trains_like_every_run_of_the_set():
+    estimate, plain = Run(config("semi_aves/darp")).prerequisite().cfg, config("semi_aves/fixmatch")
+    assert estimate.SOLVER == plain.SOLVER and estimate.SOLVER.MAX_ITER == 45000 and estimate.MODEL.EMA_DECAY == 0
+
+
+@pytest.mark.parametrize("folder", ["cifar10", "cifar100"])
+def test_darp_needs_no_estimate_where_the_ratios_are_equal(folder):
+    assert not config(f"{folder}/darp").PREREQUISITE

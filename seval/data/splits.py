@@ -65,6 +65,8 @@ def split(
         splits = _by_batch(labels, cfg, np.asarray(batch))
     else:
         splits = (_seval if cfg.DATASET.PROTOCOL == "seval" else _from_all)(labels, cfg)
+    if cfg.DATASET.HELD_OUT == "darp":
+        return _first_of_each_class(labels, splits, cfg)
     if cfg.DATASET.HELD_OUT == "labeled":
         labeled, held_out = _hold_out(labels, splits.labeled, cfg, class_names)
         return splits._replace(labeled=labeled, held_out=held_out)
@@ -177,14 +179,14 @@ def _hold_out(
     """(kept, held out): int(n * portion) of each class, or equally many of each class.
 
     As published: a long tail comes class by class in random order, so its first images are taken; Semi-Aves shuffles
-    each class, in the order of the published numbers; where equally many are taken of each class, all images are
-    shuffled at once.
+    each class, in the order of the published numbers; ImageNet-127, where equally many are taken of each class,
+    shuffles all images at once.
     """
-    dataset = cfg.DATASET
-    if dataset.HELD_OUT_PER_CLASS:
+    dataset, own = cfg.DATASET, node_of(cfg.DATASET.NAME)
+    if own == "IMAGENET" and dataset.HELD_OUT_PER_CLASS:
         labeled = np.random.RandomState(cfg.SEED).permutation(labeled)
     members = _members(labels, labeled)
-    if node_of(dataset.NAME) == "AVES" and not dataset.HELD_OUT_PER_CLASS:
+    if own == "AVES":
         order = _by_published_number(class_names, len(members))
         shuffled = _shuffled([members[c] for c in order], cfg.SEED)
         members = [shuffled[place] for place in np.argsort(order)]
@@ -197,6 +199,22 @@ def _hold_out(
                 "lower DATASET.HELD_OUT_PER_CLASS or set DATASET.HELD_OUT_PORTION"
             )
     return _join(m[count:] for m, count in pairs), _join(m[:count] for m, count in pairs)
+
+
+def _first_of_each_class(labels: np.ndarray, splits: Splits, cfg: Node) -> Splits:
+    """Hold out as for DARP's estimate: the first labels of each class or, if a class has no more, validation images."""
+    number, fewest = cfg.DATASET.HELD_OUT_PER_CLASS, {}
+    for part, spare in (("labeled", 1), ("valid", 0)):
+        members = _members(labels, getattr(splits, part))
+        fewest[part] = min(map(len, members))
+        if number and fewest[part] >= number + spare:
+            rest, first = _join(m[number:] for m in members), _join(m[:number] for m in members)
+            return splits._replace(**{part: rest, "held_out": first})
+    raise ConfigError(
+        f"DATASET.HELD_OUT is darp and the rarest class has {fewest['labeled']} labels, every class {fewest['valid']} "
+        f"validation images, but DATASET.HELD_OUT_PER_CLASS is {number}; set it to 10, as published, or fewer, and "
+        "DATASET.NUM_VALID to as many for every class"
+    )
 
 
 def _by_published_number(class_names: Sequence[str], number: int) -> list[int]:

@@ -52,8 +52,8 @@ class Darp(Rule):
     """Distribution aligning refinery of pseudo-labels (Kim et al., arXiv 2007.08844).
 
     After the share `start` of training, the last predictions of all unlabeled images are refined together at every
-    `period`-th step of the run. As published, rows are uniform from `start` to the first refinement, so that a threshold
-    drops them. The target distribution is the prerequisite's estimate or, if there is none, that of the labels.
+    `period`-th step of the run. As published, rows are uniform from `start` to the first refinement, so that a
+    threshold drops them. The target distribution is the prerequisite's estimate or, without one, that of the labels.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class DarpEstimate(Rule):
     def __init__(self, facts: Facts, condition: float = 100.0) -> None:
         super().__init__()
         if not facts.num_held_out:
-            raise PolicyError("darp_estimate needs held-out labels; set DATASET.HELD_OUT to labeled or valid")
+            raise PolicyError("darp_estimate needs held-out labels; set DATASET.HELD_OUT to darp, labeled or valid")
         self.condition = condition
         self.total = nn.Buffer(torch.zeros(facts.num_classes, dtype=torch.float64))
         self.accepted = nn.Buffer(torch.zeros((), dtype=torch.int64))

@@ -159,6 +159,13 @@ def test_semi_aves_draws_in_the_order_of_the_numbers_in_the_class_names(order):
     assert got.held_out.tolist() == [i for c in range(5) for i in held_out[c]]
 
 
+def test_semi_aves_shuffles_each_class_whatever_the_number_held_out():
+    labels, given = np.repeat([0, 1, 2], 4), {"HELD_OUT": "labeled"}
+    half = split(labels, natural("semi_aves", **given), pool=np.ones(3, bool))
+    two = split(labels, natural("semi_aves", HELD_OUT_PER_CLASS=2, **given), pool=np.ones(3, bool))
+    assert two.held_out.tolist() == half.held_out.tolist() != [0, 1, 4, 5, 8, 9]
+
+
 @pytest.mark.parametrize("names", [["a", "b", "c", "d", "e"], ["species 1"] * 5, ["species 1", "species 2"]])
 def test_semi_aves_refuses_class_names_without_published_numbers(names):
     with pytest.raises(DataError, match=r"5 classes of Semi-Aves must have names 'species N'.*prepare the set again"):
