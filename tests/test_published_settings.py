@@ -20,6 +20,15 @@ def test_remixmatch_aligns_to_the_labels_only_where_unlabeled_images_are_distrib
         assert config(f"{folder}/remixmatch").HEADS.LINEAR.POLICY == policy
 
 
+@pytest.mark.parametrize("folder", ["cifar10", "cifar100", "stl10", "semi_aves", "small_imagenet127"])
+def test_evaluations_come_every_500_steps_but_at_sevals_own_period(folder):
+    seval = {"cifar100": 2500, "small_imagenet127": 1000}.get(folder, 500)
+    for file in (ROOT / "configs" / folder).glob("*.yaml"):
+        cfg = load(file)
+        assert cfg.PERIODS.EVAL == (seval if "seval" in file.name else 500), file
+        assert cfg.SOLVER.MAX_ITER % cfg.PERIODS.EVAL == cfg.PERIODS.QUALITY % cfg.PERIODS.EVAL == 0
+
+
 def darp_estimates() -> dict[str, Node]:
     """The configuration of every estimate that a table or a file of DARP depends on."""
     last = {folder: Run(config(f"{folder}/darp")) for folder in ("methods", "stl10")}
