@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from repro.tables import table as tables
 from seval.config import load
 from seval.defaults import Node
+from seval.policy.base import Facts
+from seval.policy.language import build_policy
 from seval.run import Run
 from tests.settings import ROOT
 
@@ -27,6 +30,13 @@ def test_evaluations_come_every_500_steps_but_at_sevals_own_period(folder):
         cfg = load(file)
         assert cfg.PERIODS.EVAL == (seval if "seval" in file.name else 500), file
         assert cfg.SOLVER.MAX_ITER % cfg.PERIODS.EVAL == cfg.PERIODS.QUALITY % cfg.PERIODS.EVAL == 0
+
+
+@pytest.mark.parametrize("folder", ["cifar10", "cifar100", "stl10", "semi_aves", "small_imagenet127"])
+def test_daso_starts_after_5000_steps(folder):
+    cfg = config(f"{folder}/daso")
+    (rule,) = build_policy(cfg.HEADS.LINEAR.POLICY.partition("|")[0], Facts(2, torch.ones(2), 1, feature_dim=1))
+    assert [step / cfg.SOLVER.MAX_ITER >= rule.start for step in (4999, 5000)] == [False, True]
 
 
 def darp_estimates() -> dict[str, Node]:
