@@ -132,6 +132,7 @@ def build_loader(
         std=std,
         seed=cfg.SEED,
         sampler=cfg.DATASET.SAMPLER_NAME,
+        beta=cfg.DATASET.SAMPLER_BETA,
     )
 
 

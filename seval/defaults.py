@@ -39,7 +39,9 @@ _C.DATASET.HELD_OUT = "none"  # images that SEVAL and DARP fit on: none, labeled
 # the first HELD_OUT_PER_CLASS labels of every class; where a class has no more than that, so many validation images
 _C.DATASET.HELD_OUT_PORTION = 0.5  # share of every class's labels, if HELD_OUT is labeled
 _C.DATASET.HELD_OUT_PER_CLASS = 0  # hold out this many labels of every class; 0 uses HELD_OUT_PORTION
-_C.DATASET.SAMPLER_NAME = "random"  # random (each labeled image once per epoch), class_aware (equal classes)
+_C.DATASET.SAMPLER_NAME = "random"  # random (each labeled image once per epoch), class_aware (rare classes more often)
+_C.DATASET.SAMPLER_BETA = 1.0  # class_aware draws an image of a class of n in proportion to (1 - beta) / (1 - beta**n);
+# at 1 to 1 / n, which makes all classes equally likely
 _C.DATASET.REVERSE_UL_DISTRIBUTION = False  # True: among unlabeled images, the last class is the most frequent
 _C.DATASET.NUM_TEST = 0  # use the first N test images of every class; 0 is all
 _C.DATASET.DECODED_SIZE = 256  # for sets stored as JPEG: every image is resized to a square of this side
@@ -86,7 +88,10 @@ _C.SOLVER.OPTIM_NAME = "sgd"  # sgd (with Nesterov momentum), adam
 _C.SOLVER.BASE_LR = 0.03
 _C.SOLVER.MOMENTUM = 0.9
 _C.SOLVER.WEIGHT_DECAY = 5e-4
-_C.SOLVER.SCHEDULE = "constant"  # learning rate: constant, cosine (7/16 of a period, as in FixMatch), multi_step
+_C.SOLVER.SCHEDULE = (
+    "constant"  # learning rate: constant, multi_step, cosine (cos(7 pi t / 16 T), as in FixMatch), half_cosine
+)
+# ((1 + cos(pi t / T)) / 2, which falls to 0, as in cRT)
 _C.SOLVER.STEPS = []  # multi_step: steps at which the learning rate is multiplied by GAMMA
 _C.SOLVER.GAMMA = 0.1
 _C.SOLVER.WARMUP_ITERS = 0  # the learning rate rises linearly from 0 over the first N steps
@@ -130,7 +135,7 @@ CHOICES = {
     "MODEL.NAME": ("wide_resnet", "resnet50", "cifar_resnet50"),
     "DATASET.HELD_OUT": ("none", "labeled", "valid", "darp"),
     "SOLVER.OPTIM_NAME": ("sgd", "adam"),
-    "SOLVER.SCHEDULE": ("constant", "cosine", "multi_step"),
+    "SOLVER.SCHEDULE": ("constant", "cosine", "half_cosine", "multi_step"),
     "SOLVER.PRECISION": ("float32", "bfloat16"),
 }
 
@@ -161,6 +166,9 @@ CHECKS = {
     **{f"RUNTIME.{key}": _NOT_NEGATIVE for key in ("THREADS", "WORKERS")},
     "SEED": Check(lambda value: 0 <= value < 2**32, "between 0 and 2**32 - 1, so that the run can be repeated"),
     "DATASET.DECODED_SIZE": _POSITIVE,
+    "DATASET.SAMPLER_BETA": Check(
+        lambda value: 0 <= value <= 1, "between 0 (each image alike) and 1 (each class alike)"
+    ),
     "DATASET.HELD_OUT_PORTION": Check(
         lambda value: 0 < value < 1, "between 0 and 1: every class must keep labels to train on"
     ),

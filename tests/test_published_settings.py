@@ -39,6 +39,13 @@ def test_daso_starts_after_5000_steps(folder):
     assert [step / cfg.SOLVER.MAX_ITER >= rule.start for step in (4999, 5000)] == [False, True]
 
 
+@pytest.mark.parametrize("folder", ["cifar10", "cifar100", "stl10"])
+def test_classifier_retraining_falls_to_rate_0_and_stands_on_the_supervised_run(folder):
+    cfg = config(f"{folder}/crt")
+    assert cfg.SOLVER.SCHEDULE == "half_cosine" and cfg.DATASET.SAMPLER_BETA == 1
+    assert Run(cfg).prerequisite().id == Run(config(f"{folder}/supervised")).id
+
+
 def darp_estimates() -> dict[str, Node]:
     """The configuration of every estimate that a table or a file of DARP depends on."""
     last = {folder: Run(config(f"{folder}/darp")) for folder in ("methods", "stl10")}
