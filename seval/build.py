@@ -1,6 +1,7 @@
 """Builds a run from its configuration: data, network, optimizer, algorithm, heads and loader."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -126,11 +127,12 @@ def build_loader(
         views=algorithm.views,
         batch=cfg.SOLVER.IMS_PER_BATCH,
         ratio=cfg.SOLVER.UNLABELED_BATCH_RATIO,
-        geometry=geometry,
+        geometry=replace(geometry, resized_first=algorithm.resized_first),
         mean=mean,
         std=std,
         seed=cfg.SEED,
         sampler=cfg.DATASET.SAMPLER_NAME,
+        beta=cfg.DATASET.SAMPLER_BETA,
     )
 
 

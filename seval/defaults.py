@@ -4,7 +4,7 @@ Keys that also exist in the published code keep their name and meaning, so that 
 defaults differ from the published code.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from yacs.config import CfgNode as Node
@@ -35,10 +35,13 @@ _C.DATASET = Node()
 _C.DATASET.NAME = "cifar10"  # reads ROOT/NAME.h5; the data set's own keys are in the node of the same name below
 _C.DATASET.ROOT = "data"  # folder of the prepared HDF5 files (or the environment variable SEVAL_DATA)
 _C.DATASET.NUM_VALID = 5000  # total number of balanced validation images, taken from the training set first
-_C.DATASET.HELD_OUT = "none"  # images that SEVAL and DARP fit on: none, labeled (a part of the labels), valid
+_C.DATASET.HELD_OUT = "none"  # images that SEVAL and DARP fit on: none, labeled (a part of the labels), valid, darp:
+# the first HELD_OUT_PER_CLASS labels of every class; where a class has no more than that, so many validation images
 _C.DATASET.HELD_OUT_PORTION = 0.5  # share of every class's labels, if HELD_OUT is labeled
 _C.DATASET.HELD_OUT_PER_CLASS = 0  # hold out this many labels of every class; 0 uses HELD_OUT_PORTION
-_C.DATASET.SAMPLER_NAME = "random"  # random (each labeled image once per epoch), class_aware (equal classes)
+_C.DATASET.SAMPLER_NAME = "random"  # random (each labeled image once per epoch), class_aware (rare classes more often)
+_C.DATASET.SAMPLER_BETA = 1.0  # class_aware draws an image of a class of n in proportion to (1 - beta) / (1 - beta**n);
+# at 1 to 1 / n, which makes all classes equally likely
 _C.DATASET.REVERSE_UL_DISTRIBUTION = False  # True: among unlabeled images, the last class is the most frequent
 _C.DATASET.NUM_TEST = 0  # use the first N test images of every class; 0 is all
 _C.DATASET.DECODED_SIZE = 256  # for sets stored as JPEG: every image is resized to a square of this side
@@ -46,7 +49,7 @@ _C.DATASET.PADDING = 4  # weak view: reflected pixels on each side before the ra
 _C.DATASET.CROP = 0  # side of the random crop in training and the central crop in evaluation; 0 is the image side
 _C.DATASET.CUTOUT = 16  # strong view: side of the gray square, in pixels, the same for every image size
 _C.DATASET.PROTOCOL = "seval"  # how the splits are drawn: seval, usb, acr; seval/data/splits.py compares them
-_C.DATASET.RESOLUTION = 0  # finished views and evaluation images are resized to this side; 0 keeps their size
+_C.DATASET.RESOLUTION = 0  # views and evaluation images are resized to this side; 0 keeps their size
 _C.DATASET.CIFAR10 = _long_tail(1500, 3000, 100.0)
 _C.DATASET.CIFAR100 = _long_tail(150, 300, 10.0)
 _C.DATASET.STL10 = Node({"NUM_LABELED_HEAD": 450, "IMB_FACTOR_L": 10.0})  # uses all its unlabeled images
@@ -85,7 +88,10 @@ _C.SOLVER.OPTIM_NAME = "sgd"  # sgd (with Nesterov momentum), adam
 _C.SOLVER.BASE_LR = 0.03
 _C.SOLVER.MOMENTUM = 0.9
 _C.SOLVER.WEIGHT_DECAY = 5e-4
-_C.SOLVER.SCHEDULE = "constant"  # learning rate: constant, cosine (7/16 of a period, as in FixMatch), multi_step
+_C.SOLVER.SCHEDULE = (
+    "constant"  # learning rate: constant, multi_step, cosine (cos(7 pi t / 16 T), as in FixMatch), half_cosine
+)
+# ((1 + cos(pi t / T)) / 2, which falls to 0, as in cRT)
 _C.SOLVER.STEPS = []  # multi_step: steps at which the learning rate is multiplied by GAMMA
 _C.SOLVER.GAMMA = 0.1
 _C.SOLVER.WARMUP_ITERS = 0  # the learning rate rises linearly from 0 over the first N steps
@@ -127,9 +133,9 @@ CHOICES = {
     "DATASET.IMAGENET.LABELED": ("batch_1", "random"),
     "DATASET.IMAGENET.TEST": ("imbalanced", "balanced"),
     "MODEL.NAME": ("wide_resnet", "resnet50", "cifar_resnet50"),
-    "DATASET.HELD_OUT": ("none", "labeled", "valid"),
+    "DATASET.HELD_OUT": ("none", "labeled", "valid", "darp"),
     "SOLVER.OPTIM_NAME": ("sgd", "adam"),
-    "SOLVER.SCHEDULE": ("constant", "cosine", "multi_step"),
+    "SOLVER.SCHEDULE": ("constant", "cosine", "half_cosine", "multi_step"),
     "SOLVER.PRECISION": ("float32", "bfloat16"),
 }
 
@@ -160,6 +166,9 @@ CHECKS = {
     **{f"RUNTIME.{key}": _NOT_NEGATIVE for key in ("THREADS", "WORKERS")},
     "SEED": Check(lambda value: 0 <= value < 2**32, "between 0 and 2**32 - 1, so that the run can be repeated"),
     "DATASET.DECODED_SIZE": _POSITIVE,
+    "DATASET.SAMPLER_BETA": Check(
+        lambda value: 0 <= value <= 1, "between 0 (each image alike) and 1 (each class alike)"
+    ),
     "DATASET.HELD_OUT_PORTION": Check(
         lambda value: 0 < value < 1, "between 0 and 1: every class must keep labels to train on"
     ),
@@ -183,3 +192,33 @@ def node_of(name: str) -> str:
 def own_node(cfg: Node) -> Node:
     """The node in DATASET of the configured data set."""
     return cfg.DATASET[node_of(cfg.DATASET.NAME)]
+
+
+def _recipes(settings: Mapping[str, Any], rule: str) -> list[str]:
+    """The recipes of that rule in all policies."""
+    policies = [value for key, value in settings.items() if key.endswith(".POLICY")]
+    recipes = [recipe.strip() for policy in policies for recipe in policy.split("|")]
+    return [recipe for recipe in recipes if recipe.partition("(")[0] == rule]
+
+
+#: Corrections that changed what some settings compute: a name, and whether it concerns settings (by key, as
+#: `seval.config.settings` has them). The names of those that concern a run are part of its identity, so that records
+#: from before do not match it. What concerns all runs raises FORMAT in seval/run.py instead.
+CORRECTIONS: dict[str, Callable[[Mapping[str, Any]], object]] = {
+    "adsh: rank": lambda settings: _recipes(settings, "adsh"),
+    "darp: period": lambda settings: _recipes(settings, "darp"),
+    "remixmatch: size of strong views": lambda settings: (
+        settings["ALGORITHM.NAME"].startswith("remixmatch") and settings["DATASET.RESOLUTION"] > 0
+    ),
+    "held out by number: first of a long tail": lambda settings: (
+        settings["DATASET.HELD_OUT"] == "labeled"
+        and settings["DATASET.HELD_OUT_PER_CLASS"] > 0
+        and node_of(settings["DATASET.NAME"]) not in ("AVES", "IMAGENET")
+    ),
+    "semi_aves: hold-out": lambda settings: (
+        settings["DATASET.HELD_OUT"] == "labeled" and node_of(settings["DATASET.NAME"]) == "AVES"
+    ),
+    "seval_threshold: equal accuracies": lambda settings: any(
+        "'exact'" in recipe for recipe in _recipes(settings, "seval_threshold")
+    ),
+}

@@ -16,7 +16,7 @@ from seval.claim import claim
 from seval.config import delta, settings, with_overrides
 from seval.data import hdf5, splits
 from seval.data.image_set import ImageSet
-from seval.defaults import Node
+from seval.defaults import CORRECTIONS, Node
 from seval.errors import ConfigError, MissingPrerequisite, RecordError
 from seval.evaluate import evaluate, protocols
 from seval.policy.base import Facts
@@ -25,7 +25,9 @@ from seval.policy.seval import published
 from seval.provenance import provenance
 from seval.train import never, train
 
-FORMAT = 1  # part of every identity; raised when a default changes in meaning, so that old records no longer match
+#: Part of every identity; raised when a default changes in meaning, so that old records no longer match. What concerns
+#: some runs only is in seval.defaults.CORRECTIONS.
+FORMAT = 1
 
 
 class Run:
@@ -95,7 +97,8 @@ class Run:
         pool = None
         if own is not None:  # batch 1 has the training classes, other batches have others
             pool = own.batch == 1 if own.batch is not None else np.ones(len(own.labels), bool)
-        return splits.split(train.labels, self.cfg, pool=pool, batch=train.batch)
+        names = self.image_set.class_names
+        return splits.split(train.labels, self.cfg, pool=pool, batch=train.batch, class_names=names)
 
     def manifest(self) -> dict:
         """Per-class counts and the SHA-256 of the indices of each split."""
@@ -218,9 +221,12 @@ def _fingerprint(image_set: ImageSet) -> str:
 def identity(cfg: Node) -> str:
     """10 hexadecimal digits, a hash of the settings that differ from the defaults.
 
-    A published curriculum enters the hash by its content, a prerequisite by its own identity.
+    A published curriculum enters the hash by its content, a prerequisite by its own identity, and so do the corrections
+    that concern the run.
     """
     changed = delta(cfg)
+    if corrected := [name for name, concerns in CORRECTIONS.items() if concerns(settings(cfg))]:
+        changed["CORRECTIONS"] = sorted(corrected)
     if cfg.PREREQUISITE:
         changed["PREREQUISITE"] = identity(_prerequisite(cfg))
     if cfg.CURRICULUM:

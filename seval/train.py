@@ -31,6 +31,8 @@ def rate(step: int, solver: Node) -> float:
     value = solver.BASE_LR * min(1.0, step / solver.WARMUP_ITERS if solver.WARMUP_ITERS else 1.0)
     if solver.SCHEDULE == "cosine":
         value *= math.cos(7 * math.pi * step / (16 * solver.MAX_ITER))
+    if solver.SCHEDULE == "half_cosine":
+        value *= (1 + math.cos(math.pi * step / solver.MAX_ITER)) / 2
     if solver.SCHEDULE == "multi_step":
         value *= solver.GAMMA ** sum(milestone <= step for milestone in solver.STEPS)
     return value

@@ -10,10 +10,14 @@ import torch
 
 from repro.tables import table as tables
 from seval import record
+from seval.config import load
+from seval.data.splits import long_tail
 from seval.errors import Interrupted
 from seval.policy import darp
+from seval.policy.base import Facts, PseudoLabels
+from seval.policy.language import build_policy
 from seval.run import Run
-from tests.settings import SMALL, result
+from tests.settings import ROOT, SMALL, result
 
 ROWS = list(tables.find_table("methods_demo").rows)
 #: Enough labels for the ten of each class that DARP holds out; the shares of training that methods wait for are short.
@@ -106,6 +110,19 @@ def test_crt_stands_on_the_supervised_run_and_keeps_its_backbone(tmp_path):
     same = {key: torch.equal(nets[0][key], nets[1][key]) for key in nets[0]}
     assert all(same[key] for key in same if key.startswith("backbone."))
     assert not any(same[key] for key in same if key.startswith("classifiers."))
+
+
+@pytest.mark.parametrize("folder", ["methods", "cifar10", "cifar100", "stl10", "tiny"])
+def test_abc_with_la_adjusts_only_predictions_that_carry_the_labeled_prior(folder):
+    """The standard head's 0.9975 for the head class and the balanced head's 0.8 are one belief under two priors."""
+    heads = load(ROOT / "configs" / folder / "abc_la.yaml").HEADS
+    facts = Facts(10, torch.tensor(long_tail(1500, 100, num_classes=10)).float(), num_unlabeled=1)
+    standard, balanced = (torch.zeros(1, 10).index_fill_(1, torch.tensor(0), p) for p in (0.9975, 0.8))
+    standard[0, 9], balanced[0, 9] = 0.0025, 0.2
+    for head, given in ((heads.LINEAR, standard), (heads.BALANCED, balanced)):
+        policy = build_policy(head.POLICY.removesuffix("| one_hot"), facts).eval()
+        probs, weight = policy(PseudoLabels.of(given), None)
+        assert torch.allclose(probs, balanced, atol=2e-3) and weight.tolist() == [0]
 
 
 @pytest.mark.parametrize("row", ["DASO", "ReMixMatch + SEVAL", "USADTM"])

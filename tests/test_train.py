@@ -24,6 +24,13 @@ def test_learning_rates_by_hand():
     )
     cosine = small("supervised", ROOT, "SOLVER.SCHEDULE", "cosine", "SOLVER.MAX_ITER", 300).SOLVER
     assert train.rate(150, cosine) == pytest.approx(0.03 * math.cos(7 * math.pi / 32))
+    half = small("supervised", ROOT, "SOLVER.SCHEDULE", "half_cosine", "SOLVER.MAX_ITER", 300).SOLVER
+    weight = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.03)
+    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(weight, 300)
+    for t in range(301):
+        assert train.rate(t, half) == pytest.approx(annealing.get_last_lr()[0], abs=1e-12)
+        weight.step()
+        annealing.step()
     steps = small("supervised", ROOT, "SOLVER.SCHEDULE", "multi_step", "SOLVER.STEPS", [100, 200]).SOLVER
     assert [train.rate(t, steps) for t in (99, 100, 200)] == pytest.approx([0.03, 0.003, 0.0003])
 

@@ -91,6 +91,7 @@ class ReMixMatch(MixMatch):
     """
 
     views = ("weak", "strong", "strong")
+    resized_first = True
     has_student = True
     guessing = 1
     distance: Distance = staticmethod(soft_cross_entropy)

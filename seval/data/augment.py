@@ -131,10 +131,11 @@ class Geometry:
     cutout: int = 16  # side of the gray square in the strong view
     crop: int = 0  # side of every view, cut from square images; 0 keeps their size
     resolution: int = 0  # side to which every view is resized at the end; 0 leaves it as it is
+    resized_first: bool = False  # whether RandAugment acts on views that were resized already, as in ReMixMatch
 
     @classmethod
     def of(cls, dataset: Node) -> Self:
-        """As the section DATASET of a configuration has it."""
+        """As the section DATASET of a configuration has it; what an algorithm decides is left at its default."""
         return cls(padding=dataset.PADDING, cutout=dataset.CUTOUT, crop=dataset.CROP, resolution=dataset.RESOLUTION)
 
     def require_room(self, side: int) -> None:
@@ -157,7 +158,9 @@ class Geometry:
             case "weak":
                 views = self._weak(images, generator)
             case "strong":
-                views = rand_augment(self._weak(images, generator), generator, cutout_size=self.cutout)
+                weak = self._weak(images, generator)
+                weak = resize(weak, self.resolution) if self.resized_first else weak
+                views = rand_augment(weak, generator, cutout_size=self.cutout)
             case _:
                 raise ValueError(f"unknown view {name!r}; known: eval, strong, weak")
         return resize(views, self.resolution)

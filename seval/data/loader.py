@@ -186,10 +186,11 @@ class Loader:
         std: Tensor,
         seed: int,
         sampler: str = "random",
+        beta: float = 1.0,
     ) -> None:
         self.labels, self.labeled_views, self.views = labeled.labels, labeled_views, views
         self.geometry, self.mean, self.std = geometry, mean, std
-        weights = class_weights(labeled.labels) if sampler == "class_aware" else None
+        weights = class_weights(labeled.labels, beta) if sampler == "class_aware" else None
         self.feeds = {"labeled": Feed(labeled, batch, generator(seed, "labeled order"), weights)}
         if views:
             self.feeds["unlabeled"] = Feed(unlabeled, ratio * batch, generator(seed, "unlabeled order"))
@@ -221,10 +222,14 @@ class Loader:
             g.set_state(state["views"][name])
 
 
-def class_weights(labels: Tensor) -> Tensor:
-    """(N,) float64 on the CPU: 1 / number of images of the same class, which makes all classes equally likely."""
+def class_weights(labels: Tensor, beta: float = 1.0) -> Tensor:
+    """(N,) float64 on the CPU: (1 - beta) / (1 - beta**n) for an image of a class of n; 1 / n where beta is 1.
+
+    At 1 all classes are equally likely, at 0 all images. The published sampler's beta is 0.999.
+    """
     labels = labels.cpu()
-    return 1.0 / torch.bincount(labels).double()[labels]
+    counts = torch.bincount(labels).double()[labels]
+    return 1.0 / counts if beta == 1 else (1 - beta) / (1 - beta**counts)
 
 
 def generator(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:

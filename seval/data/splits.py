@@ -11,13 +11,14 @@
 """
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from seval.defaults import Node, node_of, own_node
-from seval.errors import ConfigError
+from seval.errors import ConfigError, DataError
 
 _NONE = np.empty(0, np.int64)
 
@@ -43,11 +44,19 @@ def long_tail(head: int, factor: float, *, num_classes: int, reverse: bool = Fal
     return counts[::-1] if reverse else counts
 
 
-def split(labels: np.ndarray, cfg: Node, *, pool: np.ndarray | None = None, batch: np.ndarray | None = None) -> Splits:
+def split(
+    labels: np.ndarray,
+    cfg: Node,
+    *,
+    pool: np.ndarray | None = None,
+    batch: np.ndarray | None = None,
+    class_names: Sequence[str] = (),
+) -> Splits:
     """The splits of `cfg.SEED` over training `labels` (N,).
 
     pool (M,) bool says which images of a set's own unlabeled part are of the training classes; batch (N,) numbers the
-    published files that images came in. Raises `ConfigError` where a class has too few images.
+    published files that images came in. The names of Semi-Aves' classes hold their published numbers; without names,
+    labels are taken for these. Raises `ConfigError` where a class has too few images.
     """
     labels = np.asarray(labels)
     if pool is not None:
@@ -56,8 +65,10 @@ def split(labels: np.ndarray, cfg: Node, *, pool: np.ndarray | None = None, batc
         splits = _by_batch(labels, cfg, np.asarray(batch))
     else:
         splits = (_seval if cfg.DATASET.PROTOCOL == "seval" else _from_all)(labels, cfg)
+    if cfg.DATASET.HELD_OUT == "darp":
+        return _first_of_each_class(labels, splits, cfg)
     if cfg.DATASET.HELD_OUT == "labeled":
-        labeled, held_out = _hold_out(labels, splits.labeled, cfg)
+        labeled, held_out = _hold_out(labels, splits.labeled, cfg, class_names)
         return splits._replace(labeled=labeled, held_out=held_out)
     if cfg.DATASET.HELD_OUT == "valid":
         if not len(splits.valid):
@@ -162,18 +173,23 @@ def _validation(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:
     return _join(m[per_class:] for m in members), _join(m[:per_class] for m in members)
 
 
-def _hold_out(labels: np.ndarray, labeled: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:
+def _hold_out(
+    labels: np.ndarray, labeled: np.ndarray, cfg: Node, class_names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """(kept, held out): int(n * portion) of each class, or equally many of each class.
 
     As published: a long tail comes class by class in random order, so its first images are taken; Semi-Aves shuffles
-    each class; where equally many are taken of each class, all images are shuffled at once.
+    each class, in the order of the published numbers; ImageNet-127, where equally many are taken of each class,
+    shuffles all images at once.
     """
-    dataset = cfg.DATASET
-    if dataset.HELD_OUT_PER_CLASS:
+    dataset, own = cfg.DATASET, node_of(cfg.DATASET.NAME)
+    if own == "IMAGENET" and dataset.HELD_OUT_PER_CLASS:
         labeled = np.random.RandomState(cfg.SEED).permutation(labeled)
     members = _members(labels, labeled)
-    if node_of(dataset.NAME) == "AVES" and not dataset.HELD_OUT_PER_CLASS:
-        members = _shuffled(members, cfg.SEED)
+    if own == "AVES":
+        order = _by_published_number(class_names, len(members))
+        shuffled = _shuffled([members[c] for c in order], cfg.SEED)
+        members = [shuffled[place] for place in np.argsort(order)]
     counts = [dataset.HELD_OUT_PER_CLASS or int(len(m) * dataset.HELD_OUT_PORTION) for m in members]
     pairs = list(zip(members, counts, strict=True))
     for c, (m, count) in enumerate(pairs):
@@ -183,6 +199,34 @@ def _hold_out(labels: np.ndarray, labeled: np.ndarray, cfg: Node) -> tuple[np.nd
                 "lower DATASET.HELD_OUT_PER_CLASS or set DATASET.HELD_OUT_PORTION"
             )
     return _join(m[count:] for m, count in pairs), _join(m[:count] for m, count in pairs)
+
+
+def _first_of_each_class(labels: np.ndarray, splits: Splits, cfg: Node) -> Splits:
+    """Hold out as for DARP's estimate: the first labels of each class or, if a class has no more, validation images."""
+    number, fewest = cfg.DATASET.HELD_OUT_PER_CLASS, {}
+    for part, spare in (("labeled", 1), ("valid", 0)):
+        members = _members(labels, getattr(splits, part))
+        fewest[part] = min(map(len, members))
+        if number and fewest[part] >= number + spare:
+            rest, first = _join(m[number:] for m in members), _join(m[:number] for m in members)
+            return splits._replace(**{part: rest, "held_out": first})
+    raise ConfigError(
+        f"DATASET.HELD_OUT is darp and the rarest class has {fewest['labeled']} labels, every class {fewest['valid']} "
+        f"validation images, but DATASET.HELD_OUT_PER_CLASS is {number}; set it to 10, as published, or fewer, and "
+        "DATASET.NUM_VALID to as many for every class"
+    )
+
+
+def _by_published_number(class_names: Sequence[str], number: int) -> list[int]:
+    """The classes in the order of the numbers in their names, `species N`; in their own order without names."""
+    found = [re.fullmatch(r"species (\d+)", name) for name in class_names]
+    numbers = [int(name[1]) for name in found if name] if class_names else list(range(number))
+    if len(set(numbers)) != number:
+        raise DataError(
+            f"{number} classes of Semi-Aves must have names 'species N' with their published numbers, but have "
+            f"{', '.join(class_names[:3])}, ...; prepare the set again"
+        )
+    return sorted(range(number), key=numbers.__getitem__)
 
 
 def _members(labels: np.ndarray, indices: np.ndarray | None = None) -> list[np.ndarray]:

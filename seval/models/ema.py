@@ -26,8 +26,10 @@ class Ema(Generic[N]):
     def update(self, step: int) -> None:
         """Add the network's current state to the average, after optimizer step `step`."""
         weight = 1 - min(1 - 1 / (step + 1), self.decay)
-        torch._foreach_lerp_(*self._averaged, weight)
-        torch._foreach_copy_(*self._copied)
+        if self._averaged[0]:  # PyTorch refuses empty lists
+            torch._foreach_lerp_(*self._averaged, weight)
+        if self._copied[0]:
+            torch._foreach_copy_(*self._copied)
 
 
 def _tensors(module: nn.Module, floating: bool) -> list[Tensor]:

@@ -51,8 +51,9 @@ def _columns(log_scaled: Tensor, entropy: Tensor, log_target: Tensor, nu: Tensor
 class Darp(Rule):
     """Distribution aligning refinery of pseudo-labels (Kim et al., arXiv 2007.08844).
 
-    After the share `start` of training, the last predictions of all unlabeled images are refined together every
-    `period` steps. The target distribution is the prerequisite's estimate or, if there is none, that of the labels.
+    After the share `start` of training, the last predictions of all unlabeled images are refined together at every
+    `period`-th step of the run. As published, rows are uniform from `start` to the first refinement, so that a
+    threshold drops them. The target distribution is the prerequisite's estimate or, without one, that of the labels.
     """
 
     def __init__(
@@ -75,11 +76,11 @@ class Darp(Rule):
         if step is None:
             return pseudo  # which images these are is only known in training
         self.table[step.index] = pseudo.probs.to(self.table.dtype)
+        self.steps += 1
         if step.progress < self.start:
             return pseudo
         if self.steps % self.period == 0:
             self.refined.copy_(refine(self.table, self.target, self.alpha, self.iterations))
-        self.steps += 1
         return pseudo._replace(probs=self.refined[step.index].to(pseudo.probs.dtype))
 
 
@@ -93,7 +94,7 @@ class DarpEstimate(Rule):
     def __init__(self, facts: Facts, condition: float = 100.0) -> None:
         super().__init__()
         if not facts.num_held_out:
-            raise PolicyError("darp_estimate needs held-out labels; set DATASET.HELD_OUT to labeled or valid")
+            raise PolicyError("darp_estimate needs held-out labels; set DATASET.HELD_OUT to darp, labeled or valid")
         self.condition = condition
         self.total = nn.Buffer(torch.zeros(facts.num_classes, dtype=torch.float64))
         self.accepted = nn.Buffer(torch.zeros((), dtype=torch.int64))

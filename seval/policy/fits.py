@@ -19,6 +19,7 @@ ABSENT_LOSS = 2.0  # the published loss of a class without held-out samples
 FEWEST_SAMPLES = 10  # a group with fewer held-out samples is rare
 FEWEST_SHARE = 0.1  # a group is also rare if its predictions weigh at most this part of an even share
 TINY = 1e-6  # gives an empty selection accuracy 0, as published
+EQUAL = 1e-9  # accuracies closer than this are equal: weighted sums round
 
 
 class ThresholdFit(NamedTuple):
@@ -82,7 +83,8 @@ def fit_thresholds(
     at most a tenth of an even share, or its classes have fewer than 10 held-out samples (appendix C.2).
 
     |A(tau) - target| is a step function. "nelder-mead" starts from 0.95, as published, and can stop on a plateau.
-    "exact" tries every step. Of equally good thresholds it returns the smallest, which keeps the most samples.
+    "exact" tries every step, with A of an empty selection 0 and the plain quotient else. Of equally good thresholds it
+    returns the smallest, which keeps the most samples.
 
     Args:
         logits, labels, groups, solver: as in `fit_offsets`, the logits already refined by the offsets.
@@ -200,7 +202,8 @@ def _newton(exp_z: Floats, weight: Floats, share: Floats, reach: float) -> Float
 def _threshold(confidence: Floats, weight: Floats, correct: Floats, target: float, solver: str) -> float:
     """Minimize |A(th) - target| over th in [0, 1] for samples (n,) sorted by confidence."""
     kept, right = np.cumsum([weight[::-1], (weight * correct)[::-1]], axis=1)[:, ::-1]  # from each sample upwards
-    gaps = np.append(np.abs(right / (TINY + kept) - target), target)
+    tiny = TINY if solver == "nelder-mead" else 0.0  # it would favor the larger of two selections, or the smaller
+    gaps = np.append(np.abs(right / (tiny + kept) - target), target)
 
     def objective(th: Floats) -> Floats:
         return gaps[np.searchsorted(confidence, th, side="right")]
@@ -208,7 +211,8 @@ def _threshold(confidence: Floats, weight: Floats, correct: Floats, target: floa
     if solver == "nelder-mead":
         return minimize(objective, [0.95], method="Nelder-Mead", bounds=[(0.0, 1.0)], tol=TOLERANCE).x[0]
     steps = np.append(0, confidence)  # the objective changes only here
-    return steps[np.argmin(objective(steps))]
+    found = objective(steps)
+    return steps[np.argmax(found <= found.min() + EQUAL)]  # the first of the best
 
 
 def _checked(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, solver: str) -> tuple[Floats, Ints, Ints]:

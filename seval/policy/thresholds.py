@@ -147,7 +147,8 @@ def adaptive_thresholds(probs: Tensor, head: int, tau: float, old: Tensor) -> Te
     """Adsh's thresholds (C,), from predictions (M, C) on all unlabeled images.
 
     rho is the share of the predictions of class `head` with confidence >= tau. Every other class gets the threshold
-    that keeps the same share of its predictions, but at most tau. A class without predictions keeps its `old` value.
+    that keeps the same share of its predictions, but at most tau; a rank at one half is rounded to the even one, as in
+    Adsh's own code. A class without predictions keeps its `old` value.
     """
     confidence, label = probs.max(1)
     ours = confidence[label == head]
@@ -157,7 +158,7 @@ def adaptive_thresholds(probs: Tensor, head: int, tau: float, old: Tensor) -> Te
     for c in range(probs.shape[1]):
         ranked = confidence[label == c].sort(descending=True).values
         if c != head and len(ranked):
-            found[c] = ranked[max(0, round(rho * len(ranked)) - 1)].clamp(max=tau)
+            found[c] = ranked[max(0, round(rho * len(ranked) - 1))].clamp(max=tau)
     return found
 
 

@@ -216,6 +216,37 @@ def test_strong_is_weak_then_rand_augment():
     assert torch.equal(Geometry().view("strong", images, torch.Generator().manual_seed(0)), expected)
 
 
+def test_a_strong_view_that_is_resized_first_has_the_ops_and_the_cutout_of_the_small_image():
+    images, geometry = make_images(64, (3, 48, 48)), Geometry(resolution=16, cutout=8, resized_first=True)
+    generator = torch.Generator().manual_seed(0)
+    weak = geometry.view("weak", images, generator)  # which draws what a strong view draws first
+    assert weak.shape == (64, 3, 16, 16)
+    expected = augment.rand_augment(weak, generator, cutout_size=8)
+    assert torch.equal(geometry.view("strong", images, torch.Generator().manual_seed(0)), expected)
+    last = Geometry(resolution=16, cutout=8).view("strong", images, torch.Generator().manual_seed(0))
+    assert not torch.equal(last, expected)
+
+
+def test_without_a_resize_it_makes_no_difference_when_it_would_come():
+    images = make_images(64, (3, 32, 32))
+    for resolution in (0, 32):
+        first, last = (
+            Geometry(resolution=resolution, resized_first=early).view(
+                "strong", images, torch.Generator().manual_seed(0)
+            )
+            for early in (True, False)
+        )
+        assert torch.equal(first, last)
+
+
+@pytest.mark.parametrize("resized_first, share", [(True, 0.248), (False, 0.0184)])
+def test_the_gray_share_of_strong_views_of_stl10_is_the_published_one(resized_first, share):
+    image = torch.randint(256, (1, 3, 96, 96), generator=torch.Generator().manual_seed(0)).byte()
+    geometry = Geometry(resolution=32, resized_first=resized_first)
+    views = geometry.view("strong", image.expand(1500, -1, -1, -1), torch.Generator().manual_seed(1))
+    assert (views == augment.CUTOUT_GRAY).all(1).double().mean().item() == pytest.approx(share, rel=0.05)
+
+
 def test_normalize():
     images, mean, std = make_images(8, (3, 8, 8)), torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.3, 0.4])
     expected = (images.numpy() / 255 - mean.numpy()[:, None, None]) / std.numpy()[:, None, None]

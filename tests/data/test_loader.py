@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,14 @@ def test_images_in_memory_are_evaluated_at_the_resolution_and_augmented_at_their
         assert torch.equal(view, augment.normalize(expected, training.mean, training.std))
 
 
+@pytest.mark.parametrize("method", ["fixmatch", "usadtm", "acr", "remixmatch"])
+def test_only_remixmatch_augments_what_was_resized(method, tiny, tmp_path):
+    cfg = small(method, tmp_path, "DATASET.RESOLUTION", 8)
+    training = build.build(cfg, tiny, splits.split(tiny.train.labels, cfg), {}, CPU)
+    assert training.loader.geometry == replace(Geometry.of(cfg.DATASET), resized_first=method == "remixmatch")
+    assert {view.shape[2:] for view in next(training.loader).views} == {(8, 8)}
+
+
 @pytest.mark.parametrize("kind", ["in memory", "encoded"])
 def test_a_crop_larger_than_the_images_is_refused(kind, tiny, encoded, tmp_path):
     image_set, side = (tiny, 16) if kind == "in memory" else (encoded, SIDE)
@@ -196,3 +205,20 @@ def test_class_weights_make_every_class_equally_likely():
         assert math.isclose(float(weights[labels == c].sum()), n > 0, abs_tol=1e-12)
         for chance, seen in ((0.2 * (n > 0), times[labels == c].sum()), *((0.2 / n, t) for t in times[labels == c])):
             assert abs(float(seen) - chance * draws) <= 5 * math.sqrt(draws * chance * (1 - chance))
+
+
+@pytest.mark.parametrize("beta, head, tail", [(1.0, 0.1, 0.1), (0.999, 0.159, 0.083), (0.0, 1500 / 3720, 15 / 3720)])
+def test_the_class_aware_sampler_can_be_the_published_one_between_images_alike_and_classes_alike(beta, head, tail):
+    labels = torch.arange(10).repeat_interleave(torch.tensor(splits.long_tail(1500, 100, num_classes=10)))
+    weights = class_weights(labels, beta)
+    share = torch.bincount(labels, weights) / weights.sum()
+    assert share[0].item() == pytest.approx(head, abs=5e-4) and share[9].item() == pytest.approx(tail, abs=5e-4)
+    assert share.sum().item() == pytest.approx(1)
+
+
+def test_a_run_draws_with_the_configured_beta(tiny, tmp_path):
+    for given, beta in (([], 1.0), (["DATASET.SAMPLER_BETA", 0.999], 0.999)):
+        cfg = small("supervised", tmp_path, "DATASET.SAMPLER_NAME", "ClassAwareSampler", *given)
+        training = build.build(cfg, tiny, splits.split(tiny.train.labels, cfg), {}, CPU)
+        expected = class_weights(training.loader.labels, beta)
+        assert torch.equal(training.loader.feeds["labeled"].sampler.weights, expected)

@@ -107,6 +107,38 @@ def test_splits_are_disjoint(held_out):
     assert 0 <= together.min() and together.max() < len(BALANCED)
 
 
+@pytest.mark.parametrize(
+    "n1, source", [(1500, "labeled"), (1100, "labeled"), (1000, "valid"), (500, "valid"), (4, "valid")]
+)
+def test_darp_holds_out_the_first_labels_of_each_class_or_validation_images_where_a_class_has_no_more(n1, source):
+    given = tail(n1, 1000, 100.0 if n1 > 4 else 1.0)
+    whole, got = (
+        split(BALANCED, config(**given, **more)) for more in ({}, {"HELD_OUT": "darp", "HELD_OUT_PER_CLASS": 10})
+    )
+    parts = whole._asdict()
+    first = [[i for i in parts[source] if BALANCED[i] == c][:10] for c in range(10)]
+    assert got.held_out.tolist() == [i for members in first for i in members]
+    for name in ("labeled", "unlabeled", "valid"):
+        held_out = got.held_out if name == source else ()
+        assert getattr(got, name).tolist() == [i for i in parts[name] if i not in held_out]
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_so_many_labels_of_each_class_are_the_first_of_a_long_tail(number):
+    whole = split(BALANCED, config(**tail(500, 1000, 100.0)))
+    got = split(BALANCED, config(HELD_OUT="labeled", HELD_OUT_PER_CLASS=number, **tail(500, 1000, 100.0)))
+    first = [[i for i in whole.labeled if BALANCED[i] == c][:number] for c in range(10)]
+    assert got.held_out.tolist() == [i for members in first for i in members]
+    assert got.labeled.tolist() == [i for i in whole.labeled if i not in got.held_out]
+
+
+@pytest.mark.parametrize("given", [{"HELD_OUT_PER_CLASS": 0}, {"NUM_VALID": 90}, {"NUM_VALID": 0}])
+def test_darp_needs_enough_labels_or_validation_images(given):
+    given = {"HELD_OUT": "darp", "HELD_OUT_PER_CLASS": 10} | given
+    with pytest.raises(ConfigError, match=r"HELD_OUT is darp and the rarest class has 5 labels.*set it to 10"):
+        split(BALANCED, config(**given, **tail(500, 1000, 100.0)))
+
+
 def test_held_out_valid_is_the_validation_split():
     none, valid = (split(BALANCED, config(HELD_OUT=held_out)) for held_out in ("none", "valid"))
     assert np.array_equal(valid.held_out, none.valid) and not len(valid.valid)

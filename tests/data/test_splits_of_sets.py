@@ -7,7 +7,7 @@ import pytest
 
 from seval.config import load
 from seval.data.splits import long_tail, manifest, split
-from seval.errors import ConfigError
+from seval.errors import ConfigError, DataError
 from tests.data.published_splits import BALANCED, CIFAR100, config, published, tail
 
 
@@ -145,6 +145,31 @@ def test_semi_aves_holds_out_half_of_each_shuffled_class():
         rng.shuffle(members)
         held_out += members[: int(len(members) * 0.5)]
     assert got.held_out.tolist() == held_out and sorted([*got.labeled, *held_out]) == list(range(23))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 199, 7, 0, 30]])
+def test_semi_aves_draws_in_the_order_of_the_numbers_in_the_class_names(order):
+    names = [f"species {number}" for number in order]
+    got = split(AVES, natural("semi_aves", HELD_OUT="labeled"), pool=np.ones(3, bool), class_names=names)
+    rng, held_out = np.random.RandomState(79), {}
+    for _, c in sorted(zip(order, range(5), strict=True)):
+        members = [i for i, y in enumerate(AVES) if y == c]
+        rng.shuffle(members)
+        held_out[c] = members[: len(members) // 2]
+    assert got.held_out.tolist() == [i for c in range(5) for i in held_out[c]]
+
+
+def test_semi_aves_shuffles_each_class_whatever_the_number_held_out():
+    labels, given = np.repeat([0, 1, 2], 4), {"HELD_OUT": "labeled"}
+    half = split(labels, natural("semi_aves", **given), pool=np.ones(3, bool))
+    two = split(labels, natural("semi_aves", HELD_OUT_PER_CLASS=2, **given), pool=np.ones(3, bool))
+    assert two.held_out.tolist() == half.held_out.tolist() != [0, 1, 4, 5, 8, 9]
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c", "d", "e"], ["species 1"] * 5, ["species 1", "species 2"]])
+def test_semi_aves_refuses_class_names_without_published_numbers(names):
+    with pytest.raises(DataError, match=r"5 classes of Semi-Aves must have names 'species N'.*prepare the set again"):
+        split(AVES, natural("semi_aves", HELD_OUT="labeled"), pool=np.ones(3, bool), class_names=names)
 
 
 def test_imagenet_127_labels_are_those_of_the_first_file_or_a_random_tenth():

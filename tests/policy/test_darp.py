@@ -39,7 +39,8 @@ def slow_refine(table: np.ndarray, target: np.ndarray, alpha: float, iterations:
 
 
 def refined(table: Tensor, text: str, counts: Tensor = COUNTS, **facts) -> np.ndarray:
-    """What one step on all images makes of them."""
+    """What a refinement of all images, which is every step's here, makes of them."""
+    text = f"{text[:-1]}, period=1)" if text.endswith(")") else f"{text}(period=1)"
     policy = build(text, counts, size=len(table), **facts)
     return policy(PseudoLabels.of(table), step(range(len(table)))).check().probs.numpy().astype(float)
 
@@ -47,7 +48,7 @@ def refined(table: Tensor, text: str, counts: Tensor = COUNTS, **facts) -> np.nd
 @pytest.mark.parametrize(("alpha", "start"), [(2.0, 0.4), (50.0, 0.0)])  # 50 keeps all, also of a table part uniform
 def test_darp_equals_a_slow_loop(alpha, start):
     policy = build(f"darp({alpha}, start={start}, period=3, iterations=4)")
-    table, acted, last = np.full((M, C), 1 / C), 0, None
+    table, last = np.full((M, C), 1 / C), np.full((M, C), 1 / C)  # uniform, too, until the first refinement
     for i in range(14):
         index = torch.arange(15 * i, 15 * i + 15) % M
         given, progress = probs(i, n=15), i / 13
@@ -56,9 +57,8 @@ def test_darp_equals_a_slow_loop(alpha, start):
         if progress < start:
             assert torch.equal(got, given)
             continue
-        if acted % 3 == 0:
+        if (i + 1) % 3 == 0:  # of the steps of the run, whenever it became active
             last = slow_refine(table, wanted(), alpha, 4)
-        acted += 1
         assert np.allclose(got, last[index], atol=1e-5)
     assert torch.equal(evaluate(policy, PseudoLabels.of(probs()))[0], probs())
 

@@ -42,12 +42,12 @@ def slow_thresholds(logits, labels, target, class_counts, groups):
 
 
 def accuracy_gap(logits, labels, members, threshold, target):
-    """|A(threshold) - target| with all weights 1."""
+    """|A(threshold) - target| with all weights 1; A of nothing is 0."""
     predicted = logits.argmax(axis=1)
     # An exact threshold is a confidence: another formula for softmax would differ by rounding and keep that sample.
     confidence = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
     kept = np.isin(predicted, members) & (confidence > threshold)
-    return abs((predicted == labels)[kept].sum() / (kept.sum() + 1e-6) - target)
+    return abs((predicted == labels)[kept].sum() / max(kept.sum(), 1) - target)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -89,7 +89,27 @@ def test_exact_thresholds_beat_a_fine_grid_and_keep_the_most_samples():
         grid = np.linspace(0, 1, 1001)
         gaps = np.array([accuracy_gap(logits, labels, [c], th, 0.8) for th in grid])
         assert found <= gaps.min() + 1e-12
-        assert (gaps[grid < tau[c] - 1e-9] > found).all()
+        assert (gaps[grid < tau[c] - 1e-9] > found + 1e-9).all()
+
+
+@pytest.mark.parametrize("target, kept", [(0.75, 600), (0.7, 600), (0.76, 300), (0.9, 300), (1.0, 300)])
+def test_of_equally_good_thresholds_the_exact_one_keeps_the_most(target, kept):
+    """Accuracy is 1/2 without a threshold and 1 with any from 0.6 up; both are equally far off 0.75."""
+    confidence = np.r_[1 - 10 ** np.linspace(-1, -6, 300), np.full(300, 0.6)]
+    labels = np.repeat([0, 1], 300)
+    tau = fit_thresholds(two_class_logits(confidence, 0), labels, target=target, solver="exact").tau[0]
+    assert tau == pytest.approx(0 if kept == 600 else 0.6)
+    assert np.count_nonzero(confidence > tau + 1e-12) == kept
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_weights_that_round_do_not_hide_equal_accuracies(seed):
+    """A tail of right predictions above all wrong ones: every threshold in it has accuracy 1, the lowest keeps most."""
+    rng = np.random.default_rng(seed)
+    confidence = np.r_[rng.uniform(0.8, 0.99, 90), rng.uniform(0.55, 0.7, 60)]
+    labels = np.repeat([0, 1], [90, 60])
+    fit = fit_thresholds(two_class_logits(confidence, 0), labels, target=0.99, class_counts=[370, 130], solver="exact")
+    assert fit.tau[0] == pytest.approx(confidence[90:].max())
 
 
 def two_class_logits(confidence, predicted):

@@ -165,8 +165,16 @@ def adsh_thresholds(p: np.ndarray, old: list[np.float32]) -> list[np.float32]:
     rho, new = sum(q >= TAU for q in ranked[HEAD]) / len(ranked[HEAD]), list(old)
     for c in range(C):
         if c != HEAD and ranked[c]:
-            new[c] = min(TAU, ranked[c][max(0, round(len(ranked[c]) * rho) - 1)])
+            new[c] = min(TAU, ranked[c][max(0, round(len(ranked[c]) * rho - 1))])
     return new
+
+
+@pytest.mark.parametrize("others, rank", [(1, 0), (3, 0), (5, 2), (7, 2), (9, 4)])
+def test_adsh_rounds_a_rank_at_one_half_to_the_even_one(others, rank):
+    """Half of the head's predictions are confident, and another class has an odd number: n / 2 - 1 ends in one half."""
+    policy, confidence = built("adsh(0.95)"), torch.linspace(0.9, 0.5, others)
+    refresh(policy, rows([HEAD] * 4 + [0] * others, torch.cat([torch.tensor([0.97, 0.96, 0.6, 0.5]), confidence])))
+    assert policy[0].thresholds[0] == confidence[rank]
 
 
 def test_adsh_and_its_rectification_equal_a_slow_loop():
