@@ -87,7 +87,7 @@ def replace(path: Path, content: bytes, check: Callable[[], object] | None = Non
         if check:
             check()
         os.replace(aside, path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         if check and isinstance(error, FileNotFoundError):  # a successor deleted it
             check()
@@ -109,7 +109,7 @@ def told(error: OSError, doing: str, path: Path) -> OSError:
     return words
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """So that the new name survives a power cut."""
     with suppress(OSError):  # not every file system can
         opened = os.open(folder, os.O_RDONLY)
