@@ -10,7 +10,7 @@ import torch
 from repro.tables.table import CONFIGS
 from seval.config import load
 from seval.data.augment import Geometry
-from seval.data.decode import decode
+from seval.data.decode import Decoder
 from seval.data.image_set import EncodedImages
 from seval.data.loader import generator
 from seval.run import Run
@@ -58,7 +58,7 @@ def mosaic(run: Run, classes: np.ndarray) -> np.ndarray:
     for c in classes:
         member = labeled[part.labels[labeled] == c][0]
         if isinstance(part.images, EncodedImages):
-            stored = decode(part.images.read(member), dataset.DECODED_SIZE)
+            stored = Decoder(size=dataset.DECODED_SIZE).submit(part.images, [member])()[0]
         else:
             stored = part.pixels[member]
         image = torch.from_numpy(stored)[None]

@@ -1,17 +1,42 @@
 """Make ROOT/NAME.h5 from the raw files of a data set, or check an existing file."""
+# ruff: noqa: E402 - Ctrl-C is heard before the imports
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+
+def interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    """End at once on Ctrl-C: an exception could meet HDF5 or a destructor, which would swallow it."""
+    signal.signal(number, signal.SIG_IGN)
+    partial = sys.modules.get("seval.data.partial")
+    for left in list(partial.LIVE) if partial else ():
+        with suppress(OSError):
+            left.unlink()
+    with suppress(Exception):  # it may be in use
+        sys.stdout.flush()
+    with suppress(OSError):
+        os.write(2, ("\n" * os.isatty(2) + _INTERRUPTED + "\n").encode())
+    os._exit(130)
+
+
+_INTERRUPTED = "interrupted: nothing was changed by halves; the same command starts again"
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, interrupted)  # before the imports, which take a while
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
 from seval.data.hdf5 import data_file, read, verify, write
 from seval.data.image_set import ImageSet, class_counts
 from seval.data.sources import SOURCES, Source
-from seval.errors import DataError
+from seval.errors import DamagedData, DataError, one_line
 
 _EXAMPLES = """examples:
   python repro/prepare.py cifar10 --download           fetch CIFAR-10 into data/raw and write data/cifar10.h5
@@ -29,10 +54,10 @@ _EXAMPLES += "".join(f"\n\n{name}: {source.closed}" for name, source in SOURCES.
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 if there is a valid file at the end, else 2 and one line on standard error."""
+    """0 if there is a valid file at the end, else 2 and one line on standard error; 130 after Ctrl-C."""
     args = _parser().parse_args(argv)
-    path, source = data_file(args.name, args.root), SOURCES[args.name]
     try:
+        path, source = data_file(args.name, args.root), SOURCES[args.name]
         if args.verify:
             _say(path, verify(path), "is valid")
         elif args.show:
@@ -42,19 +67,23 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         print(f"error: {error}; pip install '.[report]' installs what pictures need", file=sys.stderr)
         return 2
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: nothing was changed; the same command starts again", file=sys.stderr)
+        print(_INTERRUPTED, file=sys.stderr)
         return 130
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other error."""
+        self.exit(2, f"error: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", choices=list(SOURCES), help=f"the set: {', '.join(SOURCES)}")
     parser.add_argument("--root", metavar="DIR", help="folder of the HDF5 files (default: data, or SEVAL_DATA if set)")
     parser.add_argument(
@@ -80,11 +109,12 @@ def _show(name: str, path: Path, picture: Path) -> None:
 
 
 def _is_valid(path: Path) -> bool:
-    if not path.exists():
+    """Whether the file need not be written; it must be where it is missing, and where damage was seen."""
+    if not os.path.exists(path):
         return False
     try:
         _say(path, verify(path), "is there already and valid; nothing to do")
-    except DataError as error:
+    except DamagedData as error:
         print(f"{error}\nwriting it again", flush=True)
         return False
     return True

@@ -39,6 +39,10 @@ class DataError(SevalError, ValueError):
     """An image set or a raw file that cannot be used."""
 
 
+class DamagedData(DataError):
+    """A prepared file that is damaged or was altered: writing it again helps."""
+
+
 class RecordError(SevalError, ValueError):
     """A file of a run that is damaged or belongs to something else."""
 

@@ -96,7 +96,7 @@ def replace(path: Path, content: bytes | memoryview, check: Callable[[], object]
         if check:
             check()
         os.replace(aside, path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         if check and error.errno == errno.ENOENT:  # a successor deleted it
             check()
@@ -135,7 +135,7 @@ def told(error: OSError, doing: str, path: Path) -> OSError:
     return words
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """So that the new name survives a power cut."""
     with suppress(OSError):  # not every file system can
         opened = os.open(folder, os.O_RDONLY)

@@ -20,10 +20,10 @@ TINY = Path(__file__).resolve().parents[1] / "data" / "tiny.h5"
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def fails(function, *arguments) -> str:
+def fails(function, *arguments, **options) -> str:
     """The message of the `DataError` that the call must raise, on one line."""
     with pytest.raises(DataError) as caught:
-        function(*arguments)
+        function(*arguments, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -5,13 +5,17 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import gt
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 
+from seval.data.disk import opened
+
 BLOCK_BYTES = 1 << 24  # about the size of a block
+_SMALL, _DENSEST = 1 << 24, 64  # an array of a prepared file is so small, or at most so many times its stored bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,33 +39,56 @@ class Blocks:
         return self.shape[0] if self.offsets is None else len(self.offsets) - 1
 
 
-def digest(array: np.ndarray | Blocks, blocks: Iterable[np.ndarray] | None = None) -> str:
-    """SHA-256 over dtype, shape and bytes (C order); in memory or not. The bytes are those of `blocks` if given."""
-    sha = hashlib.sha256(json.dumps([array.dtype.str, list(map(int, array.shape))]).encode())
-    for block in blocks_of(array) if blocks is None else blocks:
+def digest(array: np.ndarray | Blocks) -> str:
+    """SHA-256 over dtype, shape and bytes (C order); in memory or not."""
+    sha = start_digest(array)
+    for block in blocks_of(array):
         sha.update(np.ascontiguousarray(block).data)
     return sha.hexdigest()
 
 
+def start_digest(array: np.ndarray | Blocks) -> Any:
+    """The digest before the bytes."""
+    return hashlib.sha256(json.dumps([array.dtype.str, list(map(int, array.shape))]).encode())
+
+
 def blocks_of(array: np.ndarray | Blocks) -> Iterable[np.ndarray]:
-    """The array along its first axis, in pieces; a single piece, and no copy, where it is in memory."""
-    return array.blocks() if isinstance(array, Blocks) else [array]
+    """The array along its first axis, in pieces; they are no copies where it is in memory."""
+    if isinstance(array, Blocks):
+        return array.blocks()
+    rows = max(1, BLOCK_BYTES * len(array) // max(1, array.nbytes))
+    return (array[start : start + rows] for start in range(0, len(array), rows))
 
 
-def dataset(group: h5py.Group, key: str) -> h5py.Dataset:
-    """The array at `key` in a group of an HDF5 file. Raises `KeyError` where there is none."""
-    if not isinstance(found := group[key], h5py.Dataset):
-        raise KeyError(f"{group.name}/{key} is not an array")
+def dataset(file: h5py.File, key: str) -> h5py.Dataset:
+    """The array at `key` of an HDF5 file. Raises `KeyError` where there is none.
+
+    Raises `ValueError` where it is not of numbers, lies elsewhere, or claims more bytes than what is stored can be.
+    """
+    found = file
+    for name in key.split("/"):
+        if not isinstance(found, h5py.Group) or not isinstance(found.get(name, getlink=True), h5py.HardLink):
+            raise KeyError(f"{key} is missing")
+        found = found[name]
+    if not isinstance(found, h5py.Dataset):
+        raise KeyError(f"{key} is not an array")
+    if found.external or found.is_virtual or found.dtype.kind not in "iuf":
+        raise ValueError(f"{key} is not an array of numbers in this file")
+    size, held = math.prod(found.shape) * found.dtype.itemsize, found.id.get_storage_size()
+    chunk = found.chunks or found.shape
+    if held > file.id.get_filesize() or size > _SMALL + _DENSEST * held or any(map(gt, chunk, found.shape)):
+        raise ValueError(f"{key} claims {size} bytes, but {held} are stored")
     return found
 
 
 def stored(path: Path, key: str, shape: tuple[int, ...], offsets: np.ndarray | None = None) -> Blocks:
-    """The uint8 dataset `key` of an HDF5 file. Its blocks raise `OSError` where a checksum is wrong."""
+    """The uint8 dataset `key` of an HDF5 file. Its blocks raise what `disk.opened` does."""
 
     def blocks() -> Iterator[np.ndarray]:
-        with h5py.File(path, "r") as file:
+        with opened(path) as file:
+            array = dataset(file, key)
             rows = max(1, BLOCK_BYTES // max(1, math.prod(shape[1:])))
             for start in range(0, shape[0], rows):
-                yield dataset(file, key)[start : start + rows]
+                yield array[start : start + rows]
 
     return Blocks(shape, blocks, offsets)

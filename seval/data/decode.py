@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,18 +21,27 @@ from multiprocessing.process import BaseProcess
 import numpy as np
 from PIL import Image
 
-from seval.data.hdf5 import remedy
+from seval.data.disk import remedy
 from seval.data.image_set import EncodedImages
 from seval.errors import DataError, one_line
 from seval.signals import ASKING
 
 CHUNK = 16  # images per task: few enough that the workers share every batch
+LARGEST = 1 << 26  # pixels of an encoded image; three bytes each while it is decoded
 
 
 def decode(content: bytes, size: int) -> np.ndarray:
-    """uint8 (3, size, size): RGB, resized bilinearly whatever the aspect ratio, as published."""
-    with Image.open(io.BytesIO(content)) as image:
-        square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    """uint8 (3, size, size): RGB, resized bilinearly whatever the aspect ratio, as published.
+
+    Raises `ValueError` and what Pillow raises where the bytes are not a whole JPEG of at most `LARGEST` pixels. Other
+    formats are not tried: some can start other programs.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            if image.width * image.height > LARGEST:
+                raise ValueError(f"it has {image.width} x {image.height} pixels, more than {LARGEST}")
+            square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(square).transpose(2, 0, 1)
 
 
@@ -117,8 +127,11 @@ def _source(content: bytes) -> EncodedImages:
 def _decode_all(source: EncodedImages, index: list[int], size: int) -> np.ndarray:
     images = np.empty((len(index), 3, size, size), np.uint8)
     for row, i in enumerate(index):
+        content = source.read(i)
         try:
-            images[row] = decode(source.read(i), size)
+            images[row] = decode(content, size)
+        except MemoryError as error:
+            raise MemoryError(f"not enough memory to decode image {i} of {source.path}: {one_line(error)}") from None
         except Exception as error:  # damaged files raise anything
             raise DataError(
                 f"image {i} of {source.path} cannot be decoded ({one_line(error)}); "

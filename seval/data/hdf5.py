@@ -7,9 +7,7 @@ A group may hold `batch` uint8 (N,) too; see `Part`.
 
 import json
 import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,72 +15,89 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from seval.data.blocks import Blocks, blocks_of, dataset, digest, stored
-from seval.data.image_set import Encoded, ImageSet, Part, check_arrays, class_counts, statistics
+from seval.data.blocks import Blocks, blocks_of, dataset, digest, start_digest, stored
+from seval.data.checks import ATTRIBUTES, check_arrays
+from seval.data.disk import Steady, opened, remedy
+from seval.data.disk import data_file as data_file
+from seval.data.image_set import Encoded, ImageSet, Part, class_counts, statistics
+from seval.data.partial import partial
 from seval.data.sources import SOURCES
-from seval.defaults import DEFAULTS
-from seval.errors import DataError, one_line
+from seval.errors import DamagedData, DataError, one_line
+from seval.text import json_value, short
 
 FORMAT = 1  # of the layout; raise it when a reader of the old one would misread the new one
 _CHUNK_BYTES = 1 << 20
-#: Attributes of the file beside those that have a field of their own in `ImageSet`; the last may be missing.
-_ATTRIBUTES = ("source", "license", "credit", "sources_sha256", "official", "class_counts", "statistics_of")
-
-
-def data_file(name: str, root: str | Path | None = None) -> Path:
-    """ROOT/NAME.h5, where the environment variable SEVAL_DATA replaces the default root."""
-    if root is None or str(root) == DEFAULTS.DATASET.ROOT:
-        root = os.environ.get("SEVAL_DATA") or DEFAULTS.DATASET.ROOT
-    return Path(root) / f"{name}.h5"
+_LARGEST_ATTRIBUTE = 1 << 24  # bytes
 
 
 def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
-    """Write the set to a temporary file, then rename it: a file of the final name is always complete.
+    """Write the set to a temporary file, read that back and rename it: a file of the final name is always complete.
 
     `Blocks` are written, and their SHA-256 taken, block by block. With the same build of HDF5 and zlib, the same arrays
-    give the same bytes, in memory or not. Raises `DataError` where the arrays do not follow the layout.
+    give the same bytes, in memory or not. Raises `DataError` where the arrays do not follow the layout, and `OSError`
+    where the disk is full or fails; what was there then stays.
     """
     path = Path(path)
     check_arrays(images, f"cannot write {path}", "fix its source")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+    size = sum(array.nbytes for array in images.arrays().values())
+    with partial(path, 0 if compress else size) as aside:
+        _fill(Steady(aside, "write", path), images, size, compress)
+        try:
+            _check_digests(aside, read(aside, in_blocks=True))
+        except DataError as error:
+            raise OSError(f"cannot write {path}: it does not read back as it was written ({error})") from None
+
+
+def _fill(steady: Steady, images: ImageSet, size: int, compress: bool) -> None:
+    """Write all of the set. Raises the first error of the disk, whatever HDF5 made of it."""
     options = {"fletcher32": True, "track_times": False}
     options |= {"compression": "gzip", "compression_opts": 9} if compress else {}
-    arrays = images.arrays()
-    size = sum(array.nbytes for array in arrays.values())
     try:
         # From this version of the format on, HDF5 checksums its own metadata too.
         with (
-            h5py.File(aside, "w", libver=("v110", "v110")) as file,
-            tqdm(total=size, unit="B", unit_scale=True, desc=path.name, leave=False, disable=None) as bar,
+            h5py.File(steady, "w", libver=("v110", "v110")) as file,
+            tqdm(total=size, unit="B", unit_scale=True, desc=steady.path.name, leave=False, disable=None) as bar,
         ):
             for key, value in _header(images).items():
                 file.attrs[key] = encode_attribute(value)
-            for key, array in arrays.items():
-                _store(file, key, array, options, bar)
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+            for key, array in images.arrays().items():
+                for block in _store(file, key, array, options):
+                    steady.check()
+                    bar.update(block.nbytes)
+    except RuntimeError as error:
+        steady.check()
+        raise OSError(f"cannot write {steady.path}: {one_line(error)}") from None
     finally:
-        aside.unlink(missing_ok=True)
+        steady.check()
 
 
 def read(path: str | Path, *, in_blocks: bool = False) -> ImageSet:
-    """The set, after what can be checked cheaply: format, attributes, HDF5 checksums, dtypes, shapes, labels.
+    """The set, after checks: format, header, HDF5 checksums, dtypes, shapes, labels, the SHA-256 of what is in memory.
 
     Encoded images stay in the file, and with `in_blocks` pixels do too, as `Blocks`; HDF5 checks what stays when it is
-    read. Raises `DataError` where the file is missing, is not such a file, or fails a check.
+    read. Raises `DataError` where the file is missing, is not such a file, holds another set than its name says, or
+    fails a check; `OSError` or `MemoryError` where it cannot be read now.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(_missing(path))
-    with _guarded(path):
-        with h5py.File(path, "r") as file:
-            if (version := read_attribute(file, "format")) != FORMAT:
-                raise DataError(f"{path} is of format {version}, but this code reads format {FORMAT}; {_again(path)}")
-            images = _load(file, path, in_blocks)
-        check_arrays(images, f"{path} is damaged", _again(path))
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a path that no file can have
+        raise DataError(_missing(path)) from None
+    except OSError:
+        pass  # opening the file says more
+    with opened(path) as file:
+        if (version := read_attribute(file, "format")) != FORMAT:
+            which = f"is of format {short(version)}, but this code reads format {FORMAT}"
+            raise DataError(f"{path} {which}; {_again(path)} --force")
+        images = _load(file, path, in_blocks)
+        try:
+            check_arrays(images, f"{path} is damaged", _again(path))
+        except DataError as error:
+            raise DamagedData(str(error)) from None
+        _check_digests(path, images, in_memory=True)
+    if path.stem in SOURCES and images.name != path.stem:
+        held = f"{path} holds the set {short(images.name)}, not {path.stem!r}"
+        raise DataError(f"{held}; move it away and run `{remedy(path)}`")
     return images
 
 
@@ -94,26 +109,24 @@ def verify(path: str | Path) -> ImageSet:
     """
     path = Path(path)
     images = read(path, in_blocks=True)
-    with _guarded(path):
-        for key, array in images.arrays().items():
-            if digest(array) != images.sha256[key]:
-                raise DataError(f"{path} was altered: {key} does not match its SHA-256; {_again(path)}")
+    _check_digests(path, images)
     if class_counts(images) != images.attributes["class_counts"]:
-        raise DataError(f"{path} was altered: its class counts do not match its labels; {_again(path)}")
+        raise DamagedData(f"{path} was altered: its class counts do not match its labels; {_again(path)}")
     if images.attributes["official"] and images.train.offsets is None and "statistics_of" not in images.attributes:
         mean, std = statistics(images.train.content)
         for what, given, measured in (("mean", images.mean, mean), ("std", images.std, std)):
             if not np.allclose(given, measured, rtol=0, atol=1e-3):
-                raise DataError(
+                raise DamagedData(
                     f"{path} was altered: its {what} is {given}, but its pixels have {measured}; {_again(path)}"
                 )
     return images
 
 
-def remedy(path: Path) -> str:
-    """The command that writes `path`."""
-    here = "" if path == data_file(path.stem) else f" --root {path.parent}"
-    return f"python repro/prepare.py {path.stem}{here}"
+def _check_digests(path: Path, images: ImageSet, in_memory: bool = False) -> None:
+    """Compare every array with its SHA-256, or those `in_memory`; HDF5's own checksums take 255 for 0."""
+    for key, array in images.arrays().items():
+        if not (in_memory and isinstance(array, Blocks)) and digest(array) != images.sha256[key]:
+            raise DamagedData(f"{path} was altered: {key} does not match its SHA-256; {_again(path)}")
 
 
 def _missing(path: Path) -> str:
@@ -128,44 +141,19 @@ def _again(path: Path) -> str:
     return f"write it again: {remedy(path)}"
 
 
-@contextmanager
-def _guarded(path: Path) -> Iterator[None]:
-    """HDF5, JSON and NumPy raise many kinds of errors on altered bytes; turn all of them into the same `DataError`."""
-    try:
-        yield
-    except DataError:
-        raise
-    except (OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
-        raise DataError(f"{path} is damaged, incomplete or not HDF5 ({one_line(error)}); {_again(path)}") from None
-
-
-def _sweep(path: Path) -> None:
-    """Remove the temporary files of writers of `path` that were killed on this machine."""
-    for left in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.partial"):
-        try:
-            os.kill(int(left.name.split(".")[-2]), 0)
-        except ProcessLookupError:
-            left.unlink(missing_ok=True)
-        except (ValueError, PermissionError):
-            pass  # not ours
-
-
-def _store(file: h5py.File, key: str, array: np.ndarray | Blocks, options: dict, bar: tqdm) -> None:
-    """Write an array and its SHA-256."""
-    shape = array.shape
+def _store(file: h5py.File, key: str, array: np.ndarray | Blocks, options: dict) -> Iterator[np.ndarray]:
+    """Write an array and its SHA-256; yields each block that was written."""
+    shape, sha = array.shape, start_digest(array)
     chunk = _CHUNK_BYTES // 4 if key.endswith("/encoded") else _CHUNK_BYTES  # encoded images are read singly
     rows = min(shape[0], max(1, chunk * shape[0] // array.nbytes))
     data = file.create_dataset(key, shape, array.dtype, chunks=(rows, *shape[1:]), **options)
-
-    def written() -> Iterator[np.ndarray]:
-        done = 0
-        for block in _aligned(key, array, rows):
-            data[done : done + len(block)] = block
-            bar.update(block.nbytes)
-            done += len(block)
-            yield block
-
-    data.attrs["sha256"] = encode_attribute(digest(array, written()))
+    done = 0
+    for block in _aligned(key, array, rows):
+        data[done : done + len(block)] = block
+        sha.update(np.ascontiguousarray(block).data)
+        done += len(block)
+        yield block
+    data.attrs["sha256"] = encode_attribute(sha.hexdigest())
 
 
 def _aligned(key: str, array: np.ndarray | Blocks, rows: int) -> Iterator[np.ndarray]:
@@ -196,14 +184,17 @@ def _aligned(key: str, array: np.ndarray | Blocks, rows: int) -> Iterator[np.nda
 def _header(images: ImageSet) -> dict[str, object]:
     attributes = {**images.attributes, "class_counts": class_counts(images)}
     fields = {key: getattr(images, key) for key in ("name", "class_names", "mean", "std")}
-    return {"format": FORMAT} | fields | {key: attributes[key] for key in _ATTRIBUTES if key in attributes}
+    return {"format": FORMAT} | fields | {key: attributes[key] for key in ATTRIBUTES if key in attributes}
 
 
 def _load(file: h5py.File, path: Path, in_blocks: bool) -> ImageSet:
     train, test = (_load_part(file, name, path, in_blocks) for name in ("train", "test"))
     unlabeled = _load_part(file, "unlabeled", path, in_blocks) if "unlabeled" in file else None
-    class_names, mean, std = (tuple(read_attribute(file, key)) for key in ("class_names", "mean", "std"))
-    attributes = {key: read_attribute(file, key) for key in _ATTRIBUTES if key != "statistics_of" or key in file.attrs}
+    listed = [read_attribute(file, key) for key in ("class_names", "mean", "std")]
+    if not all(isinstance(each, list) for each in listed):
+        raise ValueError("class_names, mean and std are lists")
+    class_names, mean, std = map(tuple, listed)
+    attributes = {key: read_attribute(file, key) for key in ATTRIBUTES if key != "statistics_of" or key in file.attrs}
     images = ImageSet(read_attribute(file, "name"), train, test, class_names, mean, std, attributes, unlabeled)
     return images._replace(sha256={key: read_attribute(dataset(file, key), "sha256") for key in images.arrays()})
 
@@ -228,8 +219,10 @@ def encode_attribute(value: object) -> np.ndarray:
 
 
 def read_attribute(owner: h5py.File | h5py.Dataset, key: str) -> Any:
-    """What `encode_attribute` was given. Raises `LookupError` where there is no such attribute."""
+    """What `encode_attribute` was given. Raises `LookupError` where there is none, and `ValueError`."""
     if key not in owner.attrs:
         raise LookupError(f"the attribute {key} of {owner.name} is missing")
+    if owner.attrs.get_id(key).get_storage_size() > _LARGEST_ATTRIBUTE:
+        raise ValueError(f"the attribute {key} of {owner.name} is too large")
     value: Any = owner.attrs[key]
-    return json.loads(value if isinstance(value, str) else bytes(value).decode())
+    return json_value(value if isinstance(value, str) else bytes(value))

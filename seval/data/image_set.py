@@ -1,5 +1,7 @@
 """What an image set consists of: its parts, whose images are in memory, in the HDF5 file or come block by block."""
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ import h5py
 import numpy as np
 
 from seval.data.blocks import Blocks, blocks_of, dataset, stored
-from seval.errors import DataError, one_line
+from seval.data.disk import Steady, explained, opened
 
 PARTS = ("train", "test", "unlabeled")
 
@@ -26,21 +28,27 @@ class Encoded:
     path: Path
     part: str
     offsets: np.ndarray  # int64 (N + 1,), from 0 up
-    _opened: dict[int, h5py.Dataset] = field(default_factory=dict, init=False, repr=False)  # by process
+    #: The file by process, with the array in it.
+    _opened: dict[int, tuple[Steady, h5py.Dataset]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def read(self, i: int) -> bytes:
-        """Image i, as its publisher encoded it. Raises `DataError` where the file is damaged."""
+        """Image i, as its publisher encoded it. Raises what `disk.opened` does, such as where the file is damaged."""
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} of {len(self)} in {self.path}")
+        if (process := os.getpid()) not in self._opened:
+            steady = Steady(self.path, "read", self.path)
+            with explained(steady):
+                self._opened[process] = steady, dataset(h5py.File(steady, "r"), f"{self.part}/encoded")
+        steady, encoded = self._opened[process]
         try:
-            if (process := os.getpid()) not in self._opened:
-                self._opened[process] = dataset(h5py.File(self.path, "r"), f"{self.part}/encoded")
-            return self._opened[process][self.offsets[i] : self.offsets[i + 1]].tobytes()
-        except (OSError, KeyError) as error:
-            raise DataError(f"{self.path} is damaged or gone: image {i} of {self.part} ({one_line(error)})") from None
+            with explained(steady, f"image {i} of {self.part}"):
+                return encoded[self.offsets[i] : self.offsets[i + 1]].tobytes()
+        except (OSError, MemoryError):
+            del self._opened[process]  # HDF5 holds what could not be read; the next call opens the file again
+            raise
 
     def content(self) -> Blocks:
         """The same bytes from start to end."""
@@ -74,7 +82,7 @@ EncodedImages = Encoded | Joined
 
 @lru_cache
 def _encoded(path: Path, part: str) -> Encoded:
-    with h5py.File(path, "r") as file:
+    with opened(path) as file:
         return Encoded(path, part, dataset(file, f"{part}/offsets")[()])
 
 
@@ -162,39 +170,16 @@ def statistics(images: np.ndarray | Blocks) -> tuple[tuple[float, ...], tuple[fl
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def check_arrays(images: ImageSet, wrong: str, todo: str) -> None:
-    """Dtypes, shapes and label range of a set. Raises `DataError`, which begins with `wrong` and ends in `todo`."""
-    for name, part in images.parts.items():
-        lowest, labels = -1 if name == "unlabeled" else 0, part.labels
-        if fault := _pixel_fault(name, part, images.train):
-            pass
-        elif labels.dtype != np.int64 or labels.shape != (len(part.images),):
-            fault = f"{name}/labels must be int64 ({len(part.images)},), but is {labels.dtype} {labels.shape}"
-        elif labels.min() < lowest or labels.max() >= images.num_classes:
-            fault = (
-                f"{name}/labels run from {labels.min()} to {labels.max()}, "
-                f"but must lie in {lowest}..{images.num_classes - 1}"
-            )
-        elif part.batch is not None and (part.batch.dtype != np.uint8 or part.batch.shape != labels.shape):
-            fault = f"{name}/batch must be uint8 {labels.shape}, but is {part.batch.dtype} {part.batch.shape}"
-        if fault:
-            raise DataError(f"{wrong}: {fault}; {todo}")
-    channels = images.train.content.shape[1] if images.train.offsets is None else 3
-    if len(images.mean) != channels or len(images.std) != channels or not min(images.std) > 0:
-        raise DataError(f"{wrong}: mean {images.mean} and std {images.std} do not fit {channels} channels; {todo}")
+def fingerprint(images: ImageSet) -> str:
+    """SHA-256 over the content of a set, as `hdf5.read` gives it, and over all that its header says of it."""
+    fields = {key: getattr(images, key) for key in ("name", "class_names", "mean", "std")}
+    return _hash([fields, dict(images.attributes), dict(images.sha256)])
 
 
-def _pixel_fault(name: str, part: Part, train: Part) -> str:
-    """What is wrong with the images of a part, or nothing."""
-    images, at = part.content, part.offsets
-    if (at is None) != (train.offsets is None):
-        return f"of {name} and train, only one has encoded images"
-    if at is not None:
-        if at.dtype != np.int64 or at.ndim != 1 or len(at) < 2 or at[0] or np.diff(at).min() < 1:
-            return f"{name}/offsets must be int64 (N + 1,) and rise from 0"
-        return ""
-    if images.dtype != np.uint8 or len(images.shape) != 4 or not images.nbytes:
-        return f"{name}/images must be uint8 (N, c, H, W), but is {images.dtype} {images.shape}"
-    if images.shape[1:] != train.content.shape[1:]:
-        return f"{name} has images of {images.shape[1:]}, but train of {train.content.shape[1:]}"
-    return ""
+def fingerprint_0_1(images: ImageSet) -> str:
+    """The fingerprint in records of version 0.1.0: over the arrays only."""
+    return _hash(dict(images.sha256))
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
