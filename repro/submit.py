@@ -16,11 +16,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
-<<<<<<< HEAD
-from repro.launch.ledger import alone
-=======
 from repro.launch.environment import ignored
->>>>>>> slurm
+from repro.launch.ledger import alone
 from repro.launch.local import Debug, Local, carry_out
 from repro.launch.plan import Task, choose, plan
 from repro.launch.queue import SlurmError
@@ -93,16 +90,10 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
 def on_slurm(args: argparse.Namespace, asked: Selection) -> int:
     """Submit, or cancel with --cancel, or only print with --dry-run. Raises `SlurmError`, `RunBusy`."""
     launcher = Launcher(Site.read(find_site(args.site)), Path(args.output_dir) / "slurm", args.array_parallelism)
-<<<<<<< HEAD
-    with (
-        nullcontext() if args.dry_run else alone(launcher.folder)
-    ):  # a second submitter then sees what the first has submitted
-=======
     if not args.dry_run:
         launcher.check()
-    alone = nullcontext() if args.dry_run else claim(launcher.folder, "submit", wait=300)
-    with alone:  # a second submitter then sees what the first has submitted
->>>>>>> slurm
+    only = nullcontext() if args.dry_run else alone(launcher.folder)
+    with only:  # a second submitter then sees what the first has submitted
         found = states((use.run for use in asked.runs().values()), launcher.folder, launcher.queue)
         return _cancel(launcher, found, args.dry_run) if args.cancel else _submit(args, asked, found, launcher)
 

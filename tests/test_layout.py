@@ -36,7 +36,7 @@ def test_every_method_says_what_it_is_and_is_in_the_table_of_methods(name):
 def test_the_training_core_stays_small():
     """Lines of code, less blanks, comments and docstrings, and without the readers of foreign formats."""
     counts = {file: code_lines(file) for file in (ROOT / "seval").rglob("*.py") if file.parent.name != "sources"}
-    assert 2000 < sum(counts.values()) < 4400
+    assert 2000 < sum(counts.values()) < 4800
 
 
 def test_no_module_is_long():

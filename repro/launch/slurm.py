@@ -19,12 +19,9 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from repro.launch.arrays import Array, arrays
-<<<<<<< HEAD
 from repro.launch.data import fingerprints
-from repro.launch.ledger import Submission, submissions
-=======
 from repro.launch.environment import clean_environment
->>>>>>> slurm
+from repro.launch.ledger import Submission, submissions
 from repro.launch.plan import Task, words
 from repro.launch.queue import Job, Queue, SlurmError
 from repro.launch.site import Resources, Site
