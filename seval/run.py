@@ -15,7 +15,7 @@ from seval.build import Training, build, check_penalties
 from seval.claim import claim
 from seval.config import delta, settings, with_overrides
 from seval.data import hdf5, splits
-from seval.data.image_set import ImageSet
+from seval.data.image_set import ImageSet, fingerprint, fingerprint_0_1
 from seval.defaults import CORRECTIONS, Node
 from seval.errors import ConfigError, MissingPrerequisite, RecordError
 from seval.evaluate import evaluate, protocols
@@ -87,8 +87,8 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the content of the data set."""
-        return _fingerprint(self.image_set)
+        """SHA-256 over the content of the data set and its header."""
+        return fingerprint(self.image_set)
 
     @cached_property
     def splits(self) -> splits.Splits:
@@ -166,8 +166,9 @@ class Run:
         """Return `done`. Raises `RecordError` if it belongs to another data set than the current; no file, no check."""
         file = hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
         if file.is_file():
-            data = _fingerprint(hdf5.read(file, in_blocks=True))
-            record.agree(self.folder / "record.json", done, {"id": self.id, "data": data})
+            formula = fingerprint if "sha256" in done else fingerprint_0_1
+            expected = {"id": self.id, "data": formula(hdf5.read(file, in_blocks=True))}
+            record.agree(self.folder / "record.json", done, expected)
         return done
 
     def evaluate(self) -> dict:
@@ -212,10 +213,6 @@ class Run:
 
 def _prerequisite(cfg: Node) -> Node:
     return with_overrides(cfg, ["PREREQUISITE", [], *cfg.PREREQUISITE])
-
-
-def _fingerprint(image_set: ImageSet) -> str:
-    return hashlib.sha256(json.dumps(dict(image_set.sha256), sort_keys=True).encode()).hexdigest()
 
 
 def identity(cfg: Node) -> str:

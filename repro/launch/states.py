@@ -11,6 +11,7 @@ from pathlib import Path
 from repro.launch.queue import UNREAD, Job, Queue, latest
 from seval import files
 from seval.claim import holder
+from seval.errors import RecordError
 from seval.run import Run
 from seval.text import printable
 
@@ -87,9 +88,18 @@ def states(
     A ledger that cannot be read is an error too; with `tell`, which gets the message, it is left out.
     """
     by_id = {run.id: run for run in runs}
-    undone = {id: run for id, run in by_id.items() if not run.done()}
+    known = {id: state for id, run in by_id.items() if (state := _by_record(run))}
+    undone = {id: run for id, run in by_id.items() if id not in known}
     jobs = latest(folder, queue, undone, tell) if queue else {}
-    return {id: _state(run, jobs.get(id)) if id in undone else State("done", progress=1.0) for id, run in by_id.items()}
+    return {id: known.get(id) or _state(run, jobs.get(id)) for id, run in by_id.items()}
+
+
+def _by_record(run: Run) -> State | None:
+    """Done, if the run has a record; a damaged one, or that of another run, is no result."""
+    try:
+        return State("done", progress=1.0) if run.record() else None
+    except RecordError as error:
+        return State("crashed", str(error))
 
 
 def _state(run: Run, job: Job | None) -> State:

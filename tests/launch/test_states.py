@@ -181,3 +181,12 @@ def test_silence_of_slurm_is_not_taken_for_an_empty_queue(tmp_path: Path, fake: 
 def test_counts_are_in_the_order_of_the_states() -> None:
     found = {str(k): states.State(kind) for k, kind in enumerate(["new", "done", "oom", "done"])}
     assert states.counts(found) == "2 done, 1 out of memory, 1 never submitted" and states.counts({}) == "none"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"id": "another run", "results": {}}', '{"id": 1, "results": 3}'])
+def test_a_record_that_is_damaged_or_of_another_run_is_no_result(content, tmp_path):
+    run = Run(small("supervised", tmp_path))
+    run.folder.mkdir()
+    (run.folder / "record.json").write_text(content, encoding="utf-8")
+    state = states.states([run], tmp_path / "slurm", None)[run.id]
+    assert state.kind == "crashed" and "record.json" in state.detail and "move" in state.detail
