@@ -1,0 +1,62 @@
+"""What a campaign found: how much was tried, how much went as promised, and why the rest did not."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+#: What is known not to be as promised and why it stays so: (campaign, pattern of the reason, why). Keep it short.
+KNOWN: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass
+class Row:
+    """One campaign; `judge` takes one case and what was wrong with it."""
+
+    campaign: str
+    tried: int = 0
+    failed: int = 0
+    fired: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def judge(self, case: object, problems: list[str], fired: bool = True) -> None:
+        """One reason counts for a case: the first."""
+        self.tried += 1
+        self.fired += fired
+        if problems:
+            self.failed += 1
+            reason = shape(problems[0])
+            self.reasons[reason] += 1
+            self.examples.setdefault(reason, f"{case}: {'; '.join(problems)}")
+
+    def unknown(self) -> list[str]:
+        """Examples of the reasons that are not in KNOWN."""
+        return [self.examples[reason] for reason in self.reasons if not known(self.campaign, reason)]
+
+
+def shape(reason: str) -> str:
+    """A reason without what differs from case to case: numbers, paths, and what stands in parentheses."""
+    reason = re.sub(r"\s*\(.*\)", "", reason)
+    return re.sub(r"(/[\w.+-]+)+/?", "PATH", re.sub(r"\b0x[0-9a-f]+|\b\d[\d.,]*\b", "N", reason))[:160]
+
+
+def known(campaign: str, reason: str) -> str:
+    """Why a reason is accepted; empty if it is not."""
+    return next((why for where, what, why in KNOWN if where == campaign and re.search(what, reason)), "")
+
+
+def page(rows: list[Row]) -> str:
+    """A table in Markdown."""
+    lines = ["| campaign | tried | as promised | not |", "|---|---|---|---|"]
+    for row in rows:
+        fired = f" ({row.fired} fired)" if row.fired != row.tried else ""
+        words = [
+            f"{count}: {reason}" + (f" (known: {why})" if (why := known(row.campaign, reason)) else "")
+            for reason, count in row.reasons.most_common(5)
+        ]
+        left = "; ".join(words).replace("|", "\\|")
+        cells = (row.campaign, f"{row.tried}{fired}", row.tried - row.failed, f"{row.failed} {left}".strip())
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)

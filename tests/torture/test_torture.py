@@ -1,0 +1,18 @@
+"""Every campaign finds what is promised; `TORTURE=all` (make torture) tries whole plans, otherwise a sample of each."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.torture import training
+from tests.torture.conftest import ROWS
+
+CAMPAIGNS = [campaign for theme in (training,) for campaign in theme.CAMPAIGNS]
+pytestmark = [pytest.mark.torture, pytest.mark.slow]
+
+
+@pytest.mark.parametrize("campaign", CAMPAIGNS, ids=lambda campaign: f"{campaign.__module__[14:]}-{campaign.__name__}")
+def test_as_promised(campaign, lab):
+    row = campaign(lab)
+    ROWS.append(row)
+    assert row.tried and not row.unknown(), "\n".join(row.unknown())
