@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -53,8 +54,11 @@ class Attempt:
 
     @property
     def last(self) -> str:
-        """The last line of the error, for reasons."""
-        return (self.err.strip().splitlines() or ["no message"])[-1]
+        """The last error, for reasons."""
+        lines = self.err.strip().splitlines() or ["no message"]
+        return next(
+            (line for line in reversed(lines) if re.match(r"error: |\w+(\.\w+)*(Error|Interrupt)\b", line)), lines[-1]
+        )
 
 
 @dataclass

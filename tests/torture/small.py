@@ -70,21 +70,30 @@ def chain(data: Path, runs: Path) -> list[Run]:
 def state(runs: Path) -> dict[str, object]:
     """What must be equal, by the path of the file; times are left out, and so is what is hashed with them."""
     found: dict[str, object] = {}
-    for path in sorted(runs.rglob("*")):
-        if path.is_dir() or path.name.startswith(("claim.", "debug.")):
+    for path in sorted(runs.glob("*/*")):
+        if path.name.startswith(("claim.", "debug.")):
             continue
         key = path.relative_to(runs).as_posix()
-        if path.name == "record.json":
-            found[key] = untimed(json.loads(path.read_text()), drop={"sha256"})
-        elif path.suffix == ".jsonl":
-            found[key] = [untimed(json.loads(line), drop={"sha256"}) for line in path.read_text().splitlines()]
-        elif path.suffix == ".h5":
-            found[key] = arrays(path)
-        elif path.suffix == ".pt":
-            found[key] = untimed(torch.load(path, weights_only=True))
-        else:
-            found[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+        try:
+            found[key] = content(path)
+        except Exception as error:
+            found[key] = f"cannot be read: {type(error).__name__}"
     return found
+
+
+def content(path: Path) -> object:
+    """What a file holds that must be equal; an exception of any kind where it cannot be read."""
+    if not path.is_file():
+        return "not a file"
+    if path.name == "record.json":
+        return untimed(json.loads(path.read_text()), drop={"sha256"})
+    if path.suffix == ".jsonl":
+        return [untimed(json.loads(line), drop={"sha256"}) for line in path.read_text().splitlines()]
+    if path.suffix == ".h5":
+        return arrays(path)
+    if path.suffix == ".pt":
+        return untimed(torch.load(path, weights_only=True))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def arrays(path: Path) -> dict[str, object]:
