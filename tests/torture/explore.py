@@ -11,8 +11,8 @@ from pathlib import Path
 from tests.torture.lab import Lab
 from tests.torture.table import Row
 
-SECONDS = 10  # of one case
-ROOM = 2 << 30  # bytes of memory more than at the start
+SECONDS = 5  # of one case
+ROOM = 1 << 30  # bytes of memory more than at the start
 LONGEST = 2000  # characters of a message
 
 
@@ -54,17 +54,15 @@ def limit(room: int) -> None:
 
 
 def impolite(message: str) -> str:
-    """What is wrong with a message: more than one line, too long, control characters."""
+    """What is wrong with a message: more than one line, too long, or empty."""
     if "\n" in message:
         return f"a message of several lines: {message.splitlines()[0][:80]}"
     if len(message) > LONGEST:
-        return f"a message of {len(message)} characters: {message[:80]}"
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in message):
-        return f"a message with control characters: {message[:80]!r}"
+        return f"a message of {len(message)} characters"
     return "" if message.strip() else "an empty message"
 
 
-def judged(lab: Lab, row: Row, call: str, *words: object, seconds: float = 600, resume: bool = True) -> None:
+def judged(lab: Lab, row: Row, call: str, *words: object, seconds: float = 600) -> None:
     """Have the cases of `call` tried, and judge them; a crash counts for the case at which it happened."""
     done = lab.zygote.attempt(call, words, limit=seconds)
     case, problems, ended = None, [], False

@@ -155,6 +155,8 @@ def manners(done: Attempt, codes: tuple[int, ...], sound: bool = True) -> list[s
     errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
     if done.code == 2 and len(errors) != 1:
         problems.append(f"{len(errors)} error lines: {done.last}")
+    if any(ord(letter) < 32 or ord(letter) == 127 for line in errors for letter in line):
+        problems.append(f"control characters: {done.last!r}")
     if sound and done.code and (said := [word for word in ADVICE if word in done.err]):
         problems.append(f"says {said[0]!r} of a sound file: {done.last}")
     return problems

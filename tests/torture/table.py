@@ -29,7 +29,7 @@ class Row:
             self.failed += 1
             reason = shape(problems[0])
             self.reasons[reason] += 1
-            self.examples.setdefault(reason, f"{case}: {'; '.join(problems)}")
+            self.examples.setdefault(reason, f"{str(case)[:300]}: {'; '.join(problems)[:600]}")
 
     def unknown(self) -> list[str]:
         """Examples of the reasons that are not in KNOWN."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.torture import damage, disks, holders, launching, preparing, training
+from tests.torture import damage, disks, fuzz, fuzz_raw, holders, launching, preparing, training
 from tests.torture.conftest import ROWS
 from tests.torture.table import page
 
 CAMPAIGNS = [
-    campaign for theme in (training, preparing, launching, disks, damage, holders) for campaign in theme.CAMPAIGNS
+    campaign
+    for theme in (training, preparing, launching, disks, damage, holders, fuzz, fuzz_raw)
+    for campaign in theme.CAMPAIGNS
 ]
 pytestmark = [pytest.mark.torture, pytest.mark.slow]
 
