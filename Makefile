@@ -30,7 +30,7 @@ test-slow: $(VENV)/ready  ## only the slow tests
 	$(RUN)/python -m pytest -m slow
 
 torture: $(VENV)/ready  ## kill, tear, fail and lie at every file call of the commands; under an hour on two cores
-	TORTURE=all $(RUN)/python -m pytest -m torture --durations=0
+	TORTURE=all $(RUN)/python -m pytest -m torture -n auto --durations=0
 
 test-cluster: $(VENV)/ready  ## test the launcher on a real SLURM that this starts (root; slurm/dev_cluster.sh install)
 	eval "$$(slurm/dev_cluster.sh fresh)" && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster --durations=0; \

@@ -73,7 +73,7 @@ def debug(lab: Lab) -> Row:
     done = launch.submit("--cluster", "debug", fault=Fault(lab.runs))
     assert done.code == 0, done.err
     expected = small.state(lab.runs)
-    for fault in lab.some("debug", faults(lab.runs, done.calls), 6, 150):
+    for fault in lab.some("debug", faults(lab.runs, done.calls), 6, 100):
         small.clear(lab.runs)
         done = launch.submit("--cluster", "debug", fault=fault)
         problems = small.manners(done, codes_of(done, fault, (0, 1)))
@@ -149,7 +149,7 @@ def aggregate(lab: Lab) -> Row:
     assert launch.aggregate().code == 0
     expected = {path.name: path.read_bytes() for path in launch.out.iterdir()}
     calls = launch.aggregate(Fault(lab.folder, kinds=READS | WRITES)).calls
-    for fault in lab.some("aggregate", faults(lab.folder, calls, READS | WRITES), 60, 900):
+    for fault in lab.some("aggregate", faults(lab.folder, calls, READS | WRITES), 60, 500):
         small.clear(launch.out)
         done = launch.aggregate(fault)
         problems = small.manners(done, codes_of(done, fault, (0, 2)))

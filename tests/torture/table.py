@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 #: What is known not to be as promised and why it stays so: (campaign, pattern of the reason, why). Keep it short.
 KNOWN: tuple[tuple[str, str, str], ...] = ()
@@ -18,8 +17,8 @@ class Row:
     tried: int = 0
     failed: int = 0
     fired: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)  # of each reason
 
     def judge(self, case: object, problems: list[str], fired: bool = True) -> None:
         """One reason counts for a case: the first."""
@@ -28,8 +27,12 @@ class Row:
         if problems:
             self.failed += 1
             reason = shape(problems[0])
-            self.reasons[reason] += 1
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
             self.examples.setdefault(reason, f"{str(case)[:300]}: {'; '.join(problems)[:600]}")
+
+    def plain(self) -> dict[str, object]:
+        """The arguments that make this row."""
+        return asdict(self)
 
     def unknown(self) -> list[str]:
         """Examples of the reasons that are not in KNOWN."""
@@ -54,7 +57,7 @@ def page(rows: list[Row]) -> str:
         fired = f" ({row.fired} fired)" if row.fired != row.tried else ""
         words = [
             f"{count}: {reason}" + (f" (known: {why})" if (why := known(row.campaign, reason)) else "")
-            for reason, count in row.reasons.most_common(5)
+            for reason, count in sorted(row.reasons.items(), key=lambda each: -each[1])[:5]
         ]
         left = "; ".join(words).replace("|", "\\|")
         cells = (row.campaign, f"{row.tried}{fired}", row.tried - row.failed, f"{row.failed} {left}".strip())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.torture import damage, disks, fuzz, fuzz_raw, holders, launching, preparing, training
-from tests.torture.conftest import ROWS
 from tests.torture.table import page
 
 CAMPAIGNS = [
@@ -17,9 +16,9 @@ pytestmark = [pytest.mark.torture, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("campaign", CAMPAIGNS, ids=lambda campaign: f"{campaign.__module__[14:]}-{campaign.__name__}")
-def test_as_promised(campaign, lab):
+def test_as_promised(campaign, lab, report):
     row = campaign(lab)
-    ROWS.append(row)
+    report(row)
     assert row.tried
     if row.unknown():
         pytest.fail("\n".join([page([row]), *row.unknown()]), pytrace=False)

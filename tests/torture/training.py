@@ -43,7 +43,7 @@ def signals(lab: Lab) -> Row:
         plan += [Fault(lab.runs, n, "raise", number) for number in (signal.SIGTERM, signal.SIGINT)]
         plan += [Fault(lab.runs, n, "raise twice", signal.SIGINT, gap) for gap in (0, 1 + n % 7)]
     row = Row("main.py: SIGTERM, Ctrl-C, two Ctrl-C at each file call")
-    for fault in lab.some("signals", plan, 12):
+    for fault in lab.some("signals", plan, 12, 300):
         lab.put(None)
         done = lab.train(fault)
         asked = 75 if fault.value == signal.SIGTERM else 130
@@ -67,7 +67,7 @@ def errors(lab: Lab) -> Row:
         made = lab.train(Fault(lab.folder, kinds=READS | WRITES)).calls
         plan += [(name, Fault(lab.folder, n, *kind, kinds=READS | WRITES)) for n, kind in product(span(made), kinds)]
     row = Row("main.py: EIO, ENOSPC, EDQUOT, ESTALE, EACCES, EROFS, once and from then on, short reads and writes")
-    for name, fault in lab.some("errors", plan, 24, 600):
+    for name, fault in lab.some("errors", plan, 24, 500):
         lab.put(templates[name])
         done = lab.train(fault)
         row.judge(f"{name}, {fault}", small.manners(done, (0, 2)) + lab.restarted(expected), done.fired)
