@@ -21,6 +21,7 @@ from tests.standins import same as same_set
 from tests.torture import small
 from tests.torture.explore import explore, judged
 from tests.torture.lab import Lab
+from tests.torture.launching import Launching
 from tests.torture.shim import Fault
 from tests.torture.table import Row
 
@@ -141,8 +142,11 @@ def replaced(rng: random.Random, content: bytes, lab: Lab, path: Path) -> dict[s
 
 def commands(lab: Lab) -> Row:
     """Whole commands on a damaged file, half-way and done: equal, or one line that names the file."""
-    expected, calls = lab.trained()
-    row, plan = Row("main.py on damaged files, half-way and done"), []
+    launch, expected, calls = Launching(lab), *lab.trained()
+    small.clear(launch.out)
+    launch.aggregate()
+    page = (launch.out / "t.csv").read_bytes()
+    row, plan = Row("main.py, status.py, aggregate.py on damaged files, half-way and done"), []
     last = [n for n, call in enumerate(calls, 1) if call.endswith("/checkpoint.pt")]
     for start, fault in (("half-way", Fault(lab.runs, last[-1])), ("done", None)):
         lab.put(None)
@@ -160,8 +164,13 @@ def commands(lab: Lab) -> Row:
     for start, path, what, how in lab.some("damaged files", cases, 40, 500):
         lab.put(lab.folder / f"template {start}")
         how()
+        problems = [f"status: {each}" for each in small.manners(launch.status(), (0, 2), sound=False)]
+        table = launch.aggregate(limit=20)
+        problems += [f"aggregate: {each}" for each in small.manners(table, (0, 1, 2), sound=False)]
+        if not table.code and start == "done" and (launch.out / "t.csv").read_bytes() != page:
+            problems.append("aggregate: another number")
         done = lab.train(limit=20)
-        problems = small.manners(done, (0, 2, 4), sound=False)
+        problems += small.manners(done, (0, 2, 4), sound=False)
         if done.code == 2 and path.name not in done.err and path.parent.name not in done.err:
             problems.append(f"does not name the file: {done.last}")
         if done.code == 0:

@@ -44,6 +44,9 @@ class Launching:
         asked = ["--table", self.table, "--output-dir", self.lab.runs, *words]
         return self.lab.zygote.attempt("repro.submit", asked, fault, limit=120, **facts)
 
+    def status(self) -> Attempt:
+        return self.lab.zygote.attempt("repro.status", ["--table", self.table, "--output-dir", self.lab.runs], limit=20)
+
     def aggregate(self, fault: Fault | None = None, out: Path | None = None, **facts) -> Attempt:
         words = ["--table", self.table, "--output-dir", self.lab.runs, "--out", out or self.out, "--strict"]
         return self.lab.zygote.attempt("repro.aggregate", words, fault, **facts)
