@@ -10,7 +10,7 @@ RUN      := OMP_NUM_THREADS=1 $(BIN)
 SHELL_FILES := image/*.sh slurm/*.sh slurm/run.sbatch .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo methods-demo test test-slow test-cluster cluster-container-test lint links audit bench lock clean
+.PHONY: help demo methods-demo test test-slow torture test-cluster cluster-container-test lint links audit bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -28,6 +28,9 @@ test: $(VENV)/ready  ## all tests except the slow ones
 
 test-slow: $(VENV)/ready  ## only the slow tests
 	$(RUN)/python -m pytest -m slow
+
+torture: $(VENV)/ready  ## kill, tear, fail and lie at every file call of the commands; under an hour on two cores
+	TORTURE=all $(RUN)/python -m pytest -m torture -n auto --durations=0
 
 test-cluster: $(VENV)/ready  ## test the launcher on a real SLURM that this starts (root; slurm/dev_cluster.sh install)
 	eval "$$(slurm/dev_cluster.sh fresh)" && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster --durations=0; \
