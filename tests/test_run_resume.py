@@ -31,7 +31,7 @@ def test_killed_in_any_write_and_resumed_gives_the_same_record(method, tmp_path)
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 5, "the test must really kill"

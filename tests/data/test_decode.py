@@ -144,7 +144,7 @@ if __name__ == "__main__":
         [sys.executable, str(tmp_path / "parent.py")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         env=os.environ | {"PYTHONPATH": path},
     )
     assert (done.returncode, done.stderr) == (0, "")

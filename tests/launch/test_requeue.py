@@ -32,7 +32,7 @@ def requeue(folder: Path, code: int, state: str = "RUNNING", again: bool | None 
         if again:
             (folder / "seval-a.again.0").touch()
     script = f"code={code}; source {ROOT}/slurm/requeue.sh"
-    done = subprocess.run(["bash", "-c", script], env=wanted, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["bash", "-c", script], env=wanted, capture_output=True, text=True, timeout=200)
     assert not done.stderr and not (folder / "seval-a.again.0").exists()
     return done.returncode, calls.read_text().splitlines()
 
