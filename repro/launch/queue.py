@@ -42,7 +42,8 @@ class Job:
     @property
     def live(self) -> bool:
         """Whether it is queued or running; an element whose dependency can never be met is neither."""
-        return self.state not in {"", UNREAD, *ENDED} and self.reason != "DependencyNeverSatisfied"
+        never = self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
+        return not never and self.state not in {"", UNREAD, *ENDED}
 
 
 class Queue:
@@ -98,7 +99,7 @@ class Queue:
         for name in {name for (name, _), job in found.items() if not job.state and "PENDING" not in job.reason}:
             warn(f"sacct calls elements of {name} running that squeue does not know; they are taken for ended")
         silent = (key not in found or not found[key].state for each in missing.values() for key in each.keys())
-        if answer.foreign and not answer.rows and any(silent):  # it may be no answer at all
+        if answer.foreign and not (answer.rows or answer.unreadable) and any(silent):  # it may be no answer at all
             raise SlurmError(f"`squeue` gave an answer that cannot be read: {short(answer.foreign)}")
         return found
 
@@ -161,11 +162,12 @@ def latest(
 
 
 def _unread(command: str, answer: Answer, made: Mapping[str, Submission], found: dict[tuple[str, int], Job]) -> None:
-    """Add the elements about which a line may be that cannot be read, with a warning."""
+    """Add the elements about which a line may be that cannot be read, with a warning; that line may say they live."""
     for name, line in sorted(answer.unreadable.items()):
         warn(f"`{command}` says of {name} what cannot be read: {short(line)}")
         for key in made[name].keys():
-            found.setdefault(key, Job("", UNREAD, made[name], f"`{command}` says {short(line)}"))
+            if key not in found or (command == "squeue" and not found[key].live):
+                found[key] = Job("", UNREAD, made[name], f"`{command}` says {short(line)}")
 
 
 def _account(row: Row, made: Submission) -> Job:

@@ -75,9 +75,9 @@ def work(ledger: str, index: int) -> None:
             if run.id != id:
                 raise WorkerError(f"the worker's code takes run {id} for {run.id}: it is another version of seval")
             need_gpu(submission.settings[id])
-            run = stage(run, submission.scratch)
-            same_data(run, submission.data.get(id))
-            attempt(run, stop, PATIENCE)
+            staged = stage(run, submission.scratch)
+            same_data(staged, submission.data.get(id), data_file(run))
+            attempt(staged, stop, PATIENCE)
         except Interrupted as stopped:
             print(f"stopped with a checkpoint at step {stopped.step}", flush=True)
             if stopped.step > stopped.begun or restarts < 3:
@@ -184,11 +184,11 @@ def need_gpu(settings: Sequence[object]) -> None:
     )
 
 
-def same_data(run: Run, submitted: str | None) -> None:
-    """Raise `WorkerError` if the data set is not the one that was `submitted`, where that is known."""
+def same_data(run: Run, submitted: str | None, source: Path) -> None:
+    """Raise `WorkerError` if the data set, from `source`, is not the one that was `submitted`, where that is known."""
     if submitted is not None and run.fingerprint != submitted:
         raise WorkerError(
-            f"{data_file(run)} on {platform.node()} is another data set than when this was submitted: its fingerprint "
+            f"{source} on {platform.node()} is another data set than when this was submitted: its fingerprint "
             f"is {run.fingerprint[:12]}, then it was {submitted[:12]}; prepare that one again, or submit with "
             "`--retry crashed` to use this one"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import time
 from collections.abc import Callable
@@ -123,6 +124,35 @@ def test_accounting_that_fails_is_said(fake: Fake, capsys: pytest.CaptureFixture
     fake.plan("sacct", "always sacct: error: Problem talking to the database: Connection refused")
     assert Queue(2, 5).jobs([submission("seval-a", ["r"])]) == {}
     assert "how jobs ended is not known: `sacct` failed 2 times: sacct: error: Problem" in capsys.readouterr().err
+
+
+def test_whatever_slurm_prints_is_an_answer_or_one_error(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, texts, errors = random.Random(1), dict.fromkeys(("squeue", "sacct"), ""), 0
+    monkeypatch.setattr(Queue, "ask", lambda self, command, *_: texts[command])
+    made = [submission("seval-a", ["r"], ["s"], ["t"]), submission("seval-b", ["u"], created=0.0)]
+    parts = (
+        ["seval-a", "seval-b", "seval-c", "banner", ""],
+        ["1_0", "1_[0-2]", "1_[1,2%9]", "1_[0-99999999999]", "1_9", "1", "x"],
+        ["RUNNING", "PENDING", "FAILED", "CANCELLED by 1", "COMPLETED", "NEW_STATE", "?", ""],
+        ["None", "DependencyNeverSatisfied", "1:0", "0:125", "", "x:y"],
+    )
+    for _ in range(1000):
+        lines = {command: ["|".join(map(draw.choice, parts)) for _ in range(draw.randrange(5))] for command in texts}
+        texts |= {command: "\n".join(lines[command]) for command in texts}
+        try:
+            found = Queue(1, 5).jobs(made)
+        except SlurmError:
+            errors += 1
+            assert all(line.split("|")[0] not in ("seval-a", "seval-b") for line in lines["squeue"])
+            continue
+        for each in made:
+            rows = [line for line in lines["squeue"] if line.startswith(f"{each.name}|")]
+            jobs = [found.get(key, Job("", "", each)) for key in each.keys()]
+            if any("|RUNNING|" in line or "|NEW_STATE|" in line for line in rows):
+                assert any(job.live or job.state == UNREAD for job in jobs), rows
+            if any("?" in line or "||" in line or "|x|" in line for line in rows):  # which may be any element
+                assert all(job.live or job.state == UNREAD for job in jobs), rows
+    assert 0 < errors < 500
 
 
 @pytest.mark.parametrize("command", ["squeue", "sacct"])

@@ -217,14 +217,15 @@ def test_without_room_on_scratch_the_data_set_is_read_where_it_is(
     assert read == [str(ROOT / "data")] and desk.failure() is None and not list(tmp_path.glob("$*"))
 
 
-def test_a_worker_refuses_another_data_set_than_that_of_the_submission(desk: Desk) -> None:
+def test_a_worker_refuses_another_data_set_than_that_of_the_submission(desk: Desk, tmp_path: Path) -> None:
+    desk.made.scratch = str(tmp_path / "scratch")
     id, trained = desk.runs[0].id, []
     desk.executing(lambda run: trained.append(run.fingerprint))
     desk.made.data = fingerprints(desk.runs)
     desk.work()
     assert trained == [desk.made.data[id]] and desk.failure() is None
     desk.made.data[id] = submitted = "0" * 64
-    with pytest.raises(worker.WorkerError, match="tiny.h5 on .* is another data set than when this was submitted"):
+    with pytest.raises(worker.WorkerError, match=f"^{ROOT}/data/tiny.h5 on .* is another data set than when"):
         desk.work()
     found = desk.failure()
     assert found["kind"] == "crashed" and "--retry crashed" in found["error"] and len(trained) == 1
