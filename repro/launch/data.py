@@ -13,7 +13,7 @@ from uuid import uuid4
 from seval.config import with_overrides
 from seval.data import hdf5
 from seval.data.blocks import digest
-from seval.data.image_set import ImageSet
+from seval.data.image_set import ImageSet, fingerprint
 from seval.errors import DataError
 from seval.run import Run
 
@@ -23,7 +23,7 @@ ABANDONED = 3600  # seconds since the last write to a half copy
 def fingerprints(runs: Iterable[Run]) -> dict[str, str]:
     """By id, the fingerprint of the run's data set, of which no pixel is read; none where the file is not here.
 
-    Raises `DataError` if a file is damaged.
+    Raises `DataError` if a file is damaged, and `OSError`.
     """
     by_file: dict[Path, str] = {}
     found = {}
@@ -32,9 +32,7 @@ def fingerprints(runs: Iterable[Run]) -> dict[str, str]:
         if file not in by_file:
             if not file.is_file():
                 continue
-            header = Run(run.cfg)
-            header.image_set = hdf5.read(file, in_blocks=True)
-            by_file[file] = header.fingerprint
+            by_file[file] = fingerprint(hdf5.read(file, in_blocks=True))
         found[run.id] = by_file[file]
     return found
 
@@ -84,12 +82,7 @@ def _is_copy(path: Path, original: ImageSet) -> bool:
     """Whether a file has the header of `original`, and the arrays that this header promises."""
     try:
         images = hdf5.read(path, in_blocks=True)
-        return _header(images) == _header(original) and all(
-            digest(array) == images.sha256[key] for key, array in images.arrays().items()
-        )
+        same = fingerprint(images) == fingerprint(original)
+        return same and all(digest(array) == images.sha256[key] for key, array in images.arrays().items())
     except (OSError, ValueError, LookupError, RuntimeError):  # it is missing, of another format, or damaged
         return False
-
-
-def _header(images: ImageSet) -> tuple:
-    return images.name, images.class_names, images.mean, images.std, images.attributes, images.sha256
