@@ -21,13 +21,13 @@ class Refused(DataError):
 
 
 def array(raw: object, dtype: np.dtype, shape: object, order: str = "C") -> np.ndarray:
-    """The array in these bytes, without a copy. Raises `ValueError` where they are not as many as it needs."""
+    """The array in these bytes, without a copy. Raises `Refused` where they are not as many as it needs."""
     if type(raw) is not bytes or type(shape) is not tuple or len(shape) > 8 or order not in ("C", "F"):
-        raise ValueError("an array without bytes, shape or order")
+        raise Refused("holds an array without bytes, shape or order")
     if any(type(n) is not int or not 0 <= n < 1 << 63 for n in shape):
-        raise ValueError("an array with an impossible shape")
+        raise Refused("holds an array with an impossible shape")
     if len(raw) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"an array {dtype} {shape} in {len(raw)} bytes")
+        raise Refused(f"holds an array {dtype} {shape} in {len(raw)} bytes")
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
@@ -78,7 +78,7 @@ class Array:
         """Make it. The first element, a version, is missing where NumPy was old."""
         shape, dtype, fortran, raw = state[-4:]
         if fortran not in (0, 1) or len(state) > 5:
-            raise ValueError("an array with another state than NumPy's")
+            raise Refused("holds an array with another state than that of NumPy")
         self.made = array(raw, made(dtype), shape, "F" if fortran else "C")
 
     def __str__(self) -> str:
@@ -88,14 +88,14 @@ class Array:
 def reconstruct(kind: object, shape: object, code: object) -> Array:
     """What NumPy calls to begin an array: its shape comes later."""
     if kind != Name("numpy.ndarray"):
-        raise ValueError("an array of an unknown type")
+        raise Refused("holds an array of an unknown type")
     return Array()
 
 
 def made(dtype: object) -> np.dtype:
-    """The dtype that `Dtype` stands for; anything else raises `ValueError`."""
+    """The dtype that `Dtype` stands for; anything else raises `Refused`."""
     if not isinstance(dtype, Dtype):
-        raise ValueError("an array without a dtype")
+        raise Refused("holds an array without a dtype")
     return dtype.made
 
 

@@ -1,5 +1,6 @@
 """What every source needs: raw files and their checksums, and batches of images and labels."""
 
+import errno
 import hashlib
 import io
 import stat
@@ -74,18 +75,22 @@ class Raw(NamedTuple):
 
 @contextmanager
 def reading(where: str | Path, wrong: str, todo: str = AGAIN, size: int = 0) -> Iterator[None]:
-    """Whatever a damaged file makes other libraries raise becomes the `DataError` "`where` is `wrong`".
+    """Whatever a damaged file makes other libraries raise becomes the `DataError` "`where` `wrong`".
 
-    Only that: an `OSError` of the system is "cannot read `where`", and a `MemoryError` stays one, with the size.
+    Only that: what was refused says why, an `OSError` of the system is "cannot read `where`", and a `MemoryError` stays
+    one, with the size.
     """
     try:
         yield
+    except Refused as error:
+        raise DataError(f"{where} {error}; {todo}") from None
     except DataError:
         raise
     except MemoryError:
         raise MemoryError(f"memory is too short for {where} ({size / 1e6:.0f} MB)") from None
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        # Damage makes libraries seek to where no file can be, which is EINVAL; what else has a number is the machine's.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise (told(error, "read", Path(where)) if error.strerror else error) from None
         raise DataError(f"{where} {wrong} ({short_line(error)}); {todo}") from None
 
@@ -145,12 +150,8 @@ def provenance(files: Mapping[str, Raw], md5: Mapping[str, str] | None = None) -
 
 def unpickle(file: Raw) -> dict[str, object]:
     """The dictionary in a pickle; its keys are text, but text of Python 2 in its values is bytes."""
-    wrong = "is truncated or not a pickled dictionary"
-    try:
-        with reading(file.where, wrong, size=file.size), file.start() as opened:
-            found = load(opened, file.size)
-    except Refused as error:
-        raise DataError(f"{file.where} {error}; {AGAIN}") from None
+    with reading(file.where, "is truncated or not a pickled dictionary", size=file.size), file.start() as opened:
+        found = load(opened, file.size)
     batch = {text(key): value for key, value in found.items()}
     if len(batch) != len(found):
         raise DataError(f"{file.where} has a key twice, as text and as bytes; {AGAIN}")
