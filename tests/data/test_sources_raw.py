@@ -74,9 +74,10 @@ def test_files_that_are_none(tmp_path):
 
 
 def test_text_is_utf_8_with_or_without_a_mark():
-    assert raw.in_memory("\ufeffé 1".encode(), "list").text() == "é 1" == raw.in_memory("é 1".encode(), "list").text()
+    for content in ("\ufeffé 1\n\n2", "é 1\r\n\r\n2", "é 1\r\r2"):
+        assert list(raw.in_memory(content.encode(), "list").lines()) == [(1, "é 1\n"), (2, "\n"), (3, "2")]
     for content in ("é 1".encode("latin1"), "é 1".encode("utf-16")):
-        value, message, _ = outcome(lambda content=content: raw.in_memory(content, "list").text())
+        value, message, _ = outcome(lambda content=content: list(raw.in_memory(content, "list").lines()))
         assert message.startswith("list is not text in UTF-8") and message.endswith("save it in that encoding")
 
 

@@ -24,6 +24,7 @@ from tests.standins import (
     Malicious,
     as_rgb,
     fails,
+    whole,
     write_imagenet,
 )
 
@@ -158,6 +159,18 @@ def test_a_hostile_npz_is_refused(tmp_path, tiny, damage, message):
     write_npz(path, damage)
     value, error, peak = outcome(lambda: imagenet(tmp_path))
     assert error.startswith(str(path)) and message in error and peak < 50e6
+
+
+def test_an_npz_of_python_2_is_read(tmp_path, tiny):
+    written, path = write_imagenet(tmp_path, tiny, form="npz"), tmp_path / "val_data.npz"
+    with zipfile.ZipFile(path) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    content["data.npy"] = content["data.npy"].replace(b"(40, 3072), }  ", b"(40L, 3072L), }")
+    assert b"40L" in content["data.npy"]
+    with zipfile.ZipFile(path, "w") as file:
+        for name, array in content.items():
+            file.writestr(name, array)
+    assert np.array_equal(whole(imagenet(tmp_path).test.images).reshape(40, -1), written["val_data"][0])
 
 
 def write_npz(path: Path, damage: str) -> None:

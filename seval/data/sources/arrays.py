@@ -5,6 +5,7 @@ array is made in one place, from bytes that are exactly as many as its shape nee
 """
 
 import math
+import warnings
 import zipfile
 from dataclasses import dataclass
 from typing import IO
@@ -118,7 +119,8 @@ def _npy(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
     with archive.open(name) as member:
         if np.lib.format.read_magic(member) != (1, 0):  # the headers of later versions can be of any length
             raise ValueError(f"{name} is of another version than NumPy writes for numbers")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        with warnings.catch_warnings(action="ignore"):  # that Python 2 wrote it
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
         if dtype.str[1:] not in _CODES:
             raise ValueError(f"{name} has the dtype {dtype.str}, which is no plain number")
         return array(member.read(about.file_size), dtype, shape, "F" if fortran else "C")

@@ -22,7 +22,6 @@ from seval.text import short, short_line
 
 T = TypeVar("T")
 AGAIN = "fetch it again from its publisher (--download does, where it may)"  # how most errors end
-LARGEST_LIST = 1 << 28  # bytes of a text file
 
 
 class Source(NamedTuple):
@@ -65,10 +64,10 @@ class Raw(NamedTuple):
         with self.open() as file:
             return file.read()
 
-    def text(self) -> str:
-        """The text of a list, in UTF-8 with or without a byte order mark."""
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """The lines of a list and their numbers, from 1; UTF-8 with or without a byte order mark, any ends of lines."""
         try:
-            return self.content().decode("utf-8-sig")
+            yield from enumerate(io.TextIOWrapper(io.BytesIO(self.content()), "utf-8-sig"), start=1)
         except UnicodeDecodeError as error:
             raise DataError(f"{self.where} is not text in UTF-8 ({error}); save it in that encoding") from None
 
