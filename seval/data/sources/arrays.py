@@ -8,7 +8,7 @@ import math
 import warnings
 import zipfile
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -23,13 +23,15 @@ class Refused(DataError):
 
 def array(raw: object, dtype: np.dtype, shape: object, order: str = "C") -> np.ndarray:
     """The array in these bytes, without a copy. Raises `Refused` where they are not as many as it needs."""
-    if type(raw) is not bytes or type(shape) is not tuple or len(shape) > 8 or order not in ("C", "F"):
+    if not isinstance(raw, bytes | bytearray) or type(shape) is not tuple or len(shape) > 8 or order not in ("C", "F"):
         raise Refused("holds an array without bytes, shape or order")
     if any(type(n) is not int or not 0 <= n < 1 << 63 for n in shape):
         raise Refused("holds an array with an impossible shape")
     if len(raw) != math.prod(shape) * dtype.itemsize:
         raise Refused(f"holds an array {dtype} {shape} in {len(raw)} bytes")
-    return np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
+    found = np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
+    found.flags.writeable = False
+    return found
 
 
 def text(value: object) -> str:
@@ -123,4 +125,14 @@ def _npy(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
         if dtype.str[1:] not in _CODES:
             raise ValueError(f"{name} has the dtype {dtype.str}, which is no plain number")
-        return array(member.read(about.file_size), dtype, shape, "F" if fortran else "C")
+        return array(_rest(member, about.file_size), dtype, shape, "F" if fortran else "C")
+
+
+def _rest(member: Any, most: int) -> bytearray:
+    """What is left of a file, without a second copy of it."""
+    content, filled = bytearray(most), 0
+    with memoryview(content) as view:
+        while count := member.readinto(view[filled : filled + (1 << 20)]):
+            filled += count
+    del content[filled:]
+    return content

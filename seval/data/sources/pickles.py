@@ -15,6 +15,7 @@ import numpy as np
 
 from seval.data.sources.arrays import Array, Dtype, Name, Refused, array, made, reconstruct, text
 
+_OTHERS = {instruction.code: instruction.name for instruction in pickletools.opcodes}
 _PLAIN = (type(None), bool, int, float, str, bytes, np.ndarray)
 # An image takes thousands of bytes and about ten steps. Each step makes at most a small object, so that the bound keeps
 # what is made below a few times the size of the file.
@@ -64,8 +65,8 @@ class _Machine:
                 self.stack.append(found)
             elif change := _CHANGES.get(code):
                 change(self)
-            elif name := pickletools.code2op.get(code.decode("latin1")):
-                raise Refused(f"has the instruction {name.name}, which no image set needs")
+            elif name := _OTHERS.get(code.decode("latin1")):
+                raise Refused(f"has the instruction {name}, which no image set needs")
             else:
                 raise ValueError(f"{code!r} is no instruction")
         return self.stack.pop()

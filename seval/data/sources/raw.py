@@ -169,11 +169,11 @@ def pixels_in(batch: Mapping[str, object], side: int, where: str) -> np.ndarray:
 
 def labels_in(batch: Mapping[str, object], key: str, where: str, *, count: int, low: int, high: int) -> np.ndarray:
     """The labels of a batch, a list or array, as int64 (count,); raises `DataError`."""
-    labels = batch.get(key)
-    if isinstance(labels, list | tuple):
-        labels = np.array([label if type(label) is int and low <= label <= high else low - 1 for label in labels])
-    kind = labels.dtype.kind if isinstance(labels, np.ndarray) else ""
-    if kind not in ("i", "u") or labels.shape != (count,) or labels.min() < low or labels.max() > high:
+    found = batch.get(key)
+    if isinstance(found, list | tuple):
+        found = np.array([label if type(label) is int and low <= label <= high else low - 1 for label in found])
+    labels = found if isinstance(found, np.ndarray) else np.empty(0)
+    if labels.dtype.kind not in "iu" or labels.shape != (count,) or labels.min() < low or labels.max() > high:
         raise DataError(f"{where} must hold {key}, a list of {count} labels in {low}..{high}; {AGAIN}")
     return labels.astype(np.int64)
 
