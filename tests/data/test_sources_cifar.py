@@ -93,6 +93,7 @@ def test_missing_extra_and_wrong_files_of_cifar10_are_named(tmp_path, tiny):
         (pickle.dumps({"data": pixels, "labels": [0]}), "a list of 2 labels in 0..9"),
         (pickle.dumps({"data": pixels, "fine_labels": [0, 1]}), "a list of 2 labels in 0..9"),
         (pickle.dumps([pixels]), "not a pickled dictionary"),
+        (pickle.dumps({"data": pixels, "labels": [0, 1], "batch_label": pixels}), "says it is the , not the training"),
     ]:
         (folder / "data_batch_2").write_bytes(content)
         error = fails(cifar10, tmp_path)
@@ -122,6 +123,23 @@ def test_pickles_of_this_python_are_read(protocol):
     file = raw.in_memory(pickle.dumps({b"data": pixels, b"labels": [3, 4]}, protocol), "here")
     got = cifar._batch(cifar._CIFAR10, file, "training batch 1 of 5")
     assert np.array_equal(got.images.reshape(2, 3072), pixels) and got.labels.tolist() == [3, 4]
+
+
+def test_labels_that_are_numbers_of_numpy_are_read(tmp_path, tiny):
+    folder = write_small_cifar10(tmp_path, tiny)
+    before = cifar10(tmp_path)
+    for path in folder.glob("*_batch*"):
+        batch = pickle.loads(path.read_bytes(), encoding="latin1")
+        labels = [np.int64(label) for label in batch["labels"]]
+        path.write_bytes(pickle.dumps(batch | {"labels": labels}, protocol=2 if "1" in path.name else 4))
+    assert np.array_equal(cifar10(tmp_path).train.labels, before.train.labels)
+
+
+@pytest.mark.parametrize("names", [None, 5, b"cat", ["cat"] * 9, ["cat"] * 9 + [1], ["cat"] * 9 + [""], ["a\nb"] * 10])
+def test_wrong_class_names_of_cifar10_are_named(tmp_path, tiny, names):
+    meta = write_small_cifar10(tmp_path, tiny) / "batches.meta"
+    meta.write_bytes(pickle.dumps({"label_names": names}))
+    assert f"{meta} must hold 10 label_names" in fails(cifar10, tmp_path)
 
 
 def test_swapped_files_of_cifar10_are_named(tmp_path, tiny):

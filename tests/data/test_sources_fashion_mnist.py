@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
 
 from seval.data.image_set import ImageSet
 from seval.data.sources import fashion_mnist
+from tests.data.mutations import outcome
 from tests.standins import (
     fails,
     same,
@@ -48,6 +50,7 @@ def test_missing_and_wrong_files_of_fashion_mnist_are_named(tmp_path, tiny):
         (images, gzip.compress(gzip.decompress(packed[images])[:-1]), "is truncated or no IDX file of uint8"),
         (images, packed[labels], "no IDX file of uint8 ('N', 28, 28)"),
         (images, gzip.compress(b""), "no IDX file"),
+        (images, packed[images][:-8] + bytes(8), "is truncated or not a .gz (CRC check failed"),
         (labels, gzip.compress(b"\0\0\x08\x01\0\0\0\x02\x00\x01"), "must hold 30 labels in 0..9, but holds 2"),
         (labels, gzip.compress(b"\0\0\x08\x01\0\0\0\x1e" + b"\x0a" * 30), "must hold 30 labels in 0..9"),
     ]:
@@ -57,6 +60,32 @@ def test_missing_and_wrong_files_of_fashion_mnist_are_named(tmp_path, tiny):
         path.write_bytes(packed[path])
     images.unlink()
     assert "has no train-images-idx3-ubyte" in fails(fashion_mnist.read, tmp_path)
+
+
+def test_a_small_file_that_is_large_unpacked_is_refused_while_it_is_read(tmp_path, tiny):
+    write_fashion(tmp_path, tiny)
+    for name, limit in (("train-images-idx3-ubyte", 1 << 26), ("t10k-labels-idx1-ubyte", 1 << 17)):
+        path, content = tmp_path / f"{name}.gz", (tmp_path / f"{name}.gz").read_bytes()
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            for _ in range(2 * limit // 10_000_000 + 1):
+                file.write(bytes(10_000_000))
+        value, message, peak = outcome(lambda: fashion_mnist.read(tmp_path))
+        assert f"{path}, unpacked, has {limit + 1} bytes" in message and peak < 1.2 * (1 << 26)
+        path.write_bytes(content)
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(1 << 40)
+        path.unlink()
+        assert f"{tmp_path / name} has {1 << 40} bytes, but may have" in fails(fashion_mnist.read, tmp_path)
+        (tmp_path / name).unlink()
+        path.write_bytes(content)
+
+
+def test_a_pipe_as_a_file_of_fashion_mnist_ends_at_once(tmp_path, tiny):
+    write_fashion(tmp_path, tiny)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.unlink()
+    os.mkfifo(path)
+    assert f"{path} is a pipe" in fails(fashion_mnist.read, tmp_path)
 
 
 def test_sixteen_from_twenty_eight():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from seval.data.hdf5 import read, verify, write
 from seval.data.sources import semi_aves
 from tests.standins import (
     fails,
+    same,
     write_semi_aves,
 )
 
@@ -41,6 +44,12 @@ def test_semi_aves(tmp_path, aves):
     assert got.attributes["official"] is None
 
 
+def sized(content: bytes, width: int, height: int) -> bytes:
+    """A JPEG that says it has another size."""
+    at = content.index(b"\xff\xc0")
+    return content[: at + 5] + struct.pack(">HH", height, width) + content[at + 9 :]
+
+
 @pytest.mark.parametrize(
     ("path", "change", "message"),
     [
@@ -61,6 +70,26 @@ def test_semi_aves(tmp_path, aves):
         ("test/5.jpg", lambda c: b"", "test/5.jpg is empty"),
         ("test/5.jpg", lambda c: c[:-2], "test/5.jpg is truncated or not a JPEG"),
         ("test/5.jpg", lambda c: c[:100], "test/5.jpg is truncated or not a JPEG"),
+        (
+            "test/5.jpg",
+            lambda c: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n" + c,
+            "test/5.jpg is truncated or",
+        ),
+        ("test/5.jpg", lambda c: sized(c, 65000, 65000), "5.jpg has 65000 x 65000 pixels, but may have 67108864"),
+        ("test/5.jpg", lambda c: sized(c, 0, 20), "test/5.jpg is truncated or not a JPEG"),
+        ("test.txt", lambda c: c + b"test/a\0b.jpg 1\n", "line 201, has a path that is too long or has control"),
+        ("test.txt", lambda c: c + b"test/\x1b[2J.jpg 1\n", "has control characters: test/\\x1b[2J.jpg"),
+        ("test.txt", lambda c: c + b"test/" + b"a" * 2000 + b" 1\n", "line 201, has a path that is too long"),
+        ("test.txt", lambda c: c + b"test/" + b"a" * 500 + b" 1\n", "is missing, but "),
+        ("test.txt", lambda c: c + b"test/0.jpg/a.jpg 1\n", "0.jpg/a.jpg is missing, but "),
+        ("test.txt", lambda c: c + b"test 1\n", "line 201, has test, but "),
+        ("test.txt", lambda c: c + b". 1\n", "line 201, has ., but this list is of images in test"),
+        ("test.txt", lambda c: c + b"/test/x.jpg 1\n", "has /test/x.jpg, but this list is of images in test"),
+        ("test.txt", lambda c: c + b"./test//0.jpg 1\n", "line 201, repeats test/0.jpg"),
+        ("test.txt", lambda c: c + "test/x.jpg ٣\n".encode(), "line 201, must hold a relative path and a label"),
+        ("test.txt", lambda c: c + b"test/x.jpg " + b"1" * 5000 + b"\n", "line 201, must hold a relative path"),
+        ("test.txt", lambda c: c.decode().encode("utf-16"), "test.txt is not text in UTF-8"),
+        ("test.txt", lambda c: c + b"test/\xe9.jpg 1\n", "test.txt is not text in UTF-8"),
         ("u_train_out/3.jpg", lambda c: b"\x89PNG\r\n\x1a\n" + c, "u_train_out/3.jpg is truncated or not a JPEG"),
     ],
 )
@@ -72,6 +101,45 @@ def test_wrong_files_of_semi_aves_are_named(tmp_path, aves, path, change, messag
         assert str(aves) in error and message in error and not list(tmp_path.iterdir())
     finally:
         (aves / path).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name, line: f"./{line}",
+        lambda name, line: line.replace("/", "//"),
+        lambda name, line: f"./{line}" if name == "u_train.txt" else line,
+        lambda name, line: line.replace("\n", "\r\n"),
+        lambda name, line: line.replace("\n", "\r"),
+        lambda name, line: f"\ufeff{line}" if "/0.jpg" in line else line,
+    ],
+)
+def test_lists_may_be_written_in_other_ways(aves, change):
+    before, content = semi_aves.read(aves), {path: path.read_bytes() for path in aves.glob("*.txt")}
+    try:
+        for path, lines in content.items():
+            changed = [change(path.name, line) for line in lines.decode().splitlines(keepends=True)]
+            text = "".join(changed)
+            path.write_bytes((text[:1] + text[1:].replace("\ufeff", "")).encode())
+        assert same(semi_aves.read(aves)._replace(attributes={}), before._replace(attributes={}))
+    finally:
+        for path, lines in content.items():
+            path.write_bytes(lines)
+
+
+def test_pipes_and_folders_in_place_of_files_of_semi_aves(aves):
+    for path in (aves / "test.txt", aves / "test/5.jpg"):
+        content = path.read_bytes()
+        for make, what in ((os.mkfifo, "a pipe"), (os.mkdir, "a folder")):
+            path.unlink(missing_ok=True)
+            make(path)
+            error = fails(semi_aves.read, aves)
+            assert f"{path} is {what}" in error and ("jpg" not in path.name or f"{aves / 'test.txt'}, line" in error)
+            path.rmdir() if path.is_dir() else path.unlink()
+        with open(path, "wb") as file:
+            file.truncate(1 << 40)
+        assert f"{path} has {1 << 40} bytes, but may have" in fails(semi_aves.read, aves)
+        path.write_bytes(content)
 
 
 def test_missing_files_of_semi_aves_are_named(tmp_path, aves):

@@ -7,7 +7,9 @@ import hashlib
 import os
 import pickle
 import runpy
+import struct
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,13 @@ import pytest
 from repro import prepare as cli
 from seval.data.hdf5 import read, verify, write
 from seval.data.sources import SOURCES, small_imagenet127
+from tests.data.mutations import outcome
 from tests.standins import (
     TINY,
     Malicious,
     as_rgb,
     fails,
+    whole,
     write_imagenet,
 )
 
@@ -133,6 +137,93 @@ def test_wrong_files_of_small_imagenet127_are_named(tmp_path, tiny):
     assert f"{folder / 'val_data'} has a mean, so it is a training file" in fails(imagenet, tmp_path)
     (folder / "train_data_batch_11").write_bytes(good)
     assert f"{folder / 'train_data_batch_11'} is no file of down-sampled ImageNet" in fails(imagenet, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("terabyte", "holds an array uint8 (10000000000000,) in"),
+        ("bomb", "has 4000000000 bytes, more than 536870912"),
+        ("lzma", "or is packed in another way"),
+        ("version", "is of another version"),
+        ("npy", "File is not a zip file"),
+        ("zip", "the magic string is not correct"),
+        ("torn", "EOF in multi-line statement"),
+        ("unclosed", "is truncated or not an .npz of arrays"),
+        ("text", "has the dtype <U3, which is no plain number"),
+    ],
+)
+def test_a_hostile_npz_is_refused(tmp_path, tiny, damage, message):
+    write_imagenet(tmp_path, tiny, form="npz")
+    path = tmp_path / "train_data_batch_2.npz"
+    write_npz(path, damage)
+    value, error, peak = outcome(lambda: imagenet(tmp_path))
+    assert error.startswith(str(path)) and message in error and peak < 50e6
+
+
+def test_an_npz_of_python_2_is_read(tmp_path, tiny):
+    written, path = write_imagenet(tmp_path, tiny, form="npz"), tmp_path / "val_data.npz"
+    with zipfile.ZipFile(path) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    content["data.npy"] = content["data.npy"].replace(b"(40, 3072), }  ", b"(40L, 3072L), }")
+    assert b"40L" in content["data.npy"]
+    with zipfile.ZipFile(path, "w") as file:
+        for name, array in content.items():
+            file.writestr(name, array)
+    assert np.array_equal(whole(imagenet(tmp_path).test.images).reshape(40, -1), written["val_data"][0])
+
+
+def write_npz(path: Path, damage: str) -> None:
+    """An .npz whose `data.npy` is hostile in the way that is named."""
+
+    def header(text: str, version: int = 1) -> bytes:
+        text = text.ljust(116) + "\n"
+        size = struct.pack("<H" if version == 1 else "<I", len(text))
+        return b"\x93NUMPY" + bytes([version, 0]) + size + text.encode()
+
+    good = header("{'descr': '|u1', 'fortran_order': False, 'shape': (3,), }")
+    content = {
+        "terabyte": header("{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000000,), }"),
+        "version": header("{'descr': '|u1', 'fortran_order': False, 'shape': (3,), }", 2) + b"abc",
+        "zip": b"PK\x03\x04" + bytes(100),
+        "torn": header("{'descr': '|u1', 'fortran_order': False, 'sha"),
+        "unclosed": header("{'descr': '|u1', 'fortran_order': False, 'shape': (3L, "),
+        "text": header("{'descr': '<U3', 'fortran_order': False, 'shape': (1,), }") + b"abc" * 4,
+    }
+    if damage == "npy":
+        path.write_bytes(good + b"abc")
+        return
+    kind = zipfile.ZIP_LZMA if damage == "lzma" else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "w", kind, compresslevel=1) as file:
+        file.writestr("data.npy", content.get(damage, good + b"abc"))
+    if damage == "bomb":  # what it says of itself is enough
+        path.write_bytes(path.read_bytes().replace(struct.pack("<I", len(good) + 3), struct.pack("<I", 4 * 10**9)))
+
+
+def test_files_of_small_imagenet127_that_are_none(tmp_path, tiny):
+    write_imagenet(tmp_path, tiny)
+    path, listed = tmp_path / "train_data_batch_2", tmp_path / "imgname2folder.txt"
+    (tmp_path / "train_data").mkdir()  # of another program
+    (tmp_path / "._train_data_batch_1").write_bytes(b"\0")
+    content = path.read_bytes()
+    imagenet(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    assert f"{path} is a pipe" in fails(imagenet, tmp_path)
+    path.unlink()
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)
+    assert f"{path} has {1 << 40} bytes, but may have" in fails(imagenet, tmp_path)
+    path.write_bytes(content)
+    os.mkfifo(listed)
+    assert f"{listed} is a pipe" in fails(imagenet, tmp_path)
+    listed.unlink()
+    listed.write_text("n01440764_1.JPEG\x1b[2J n0\x1b[2J")
+    error = fails(imagenet, tmp_path)
+    assert "line 1, has the folder n0\\x1b[2J" in error
+    lines = [f"./x//{r['wnid']}_1.JPEG {r['class_wnid']}/" for r in _rows()]
+    listed.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    assert "puts 0 of 1,000 elsewhere" in imagenet(tmp_path).attributes["credit"]
 
 
 def test_the_construct_script_runs_twice(tmp_path, tiny, monkeypatch, capsys):

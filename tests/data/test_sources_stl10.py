@@ -70,12 +70,18 @@ def test_wrong_files_of_stl10_are_named(tmp_path, tiny):
         ("test_y.bin", b"\x00" * 20, "must hold 20 labels in 1..10"),
         ("test_y.bin", b"\x0b" * 20, "must hold 20 labels in 1..10"),
         ("class_names.txt", b"cat dog", "must hold 10 class names, but holds 2"),
+        ("class_names.txt", b"cat\x1b[2J " * 10, "must hold 10 class names"),
+        ("class_names.txt", "kočka ".encode("utf-16") * 10, "is not text in UTF-8"),
+        ("class_names.txt", bytes(1 << 17), "but may have 65536 at most"),
+        ("train_y.bin", bytes(1 << 17), "but may have 65536 at most"),
         ("extra_X.bin", b"", "is no file of this set"),
     ]:
         (folder / name).write_bytes(wrong)
         error = fails(stl10.read, tmp_path)
         assert str(folder / name) in error and message in error
         (folder / name).write_bytes(content[name]) if name in content else (folder / name).unlink()
+    (folder / "class_names.txt").write_bytes(b"\xef\xbb\xbf" + content["class_names.txt"].replace(b"\n", b"\r\n"))
+    assert stl10.read(tmp_path).class_names[:2] == ("airplane", "bird")
     (folder / "train_X.bin").write_bytes(content["test_X.bin"])
     assert f"{folder / 'train_y.bin'} must hold 20 labels" in fails(stl10.read, tmp_path)
     (folder / "train_X.bin").unlink()

@@ -75,8 +75,9 @@ def untar(archive: Path, limits: Mapping[str, int], extra: str = "") -> dict[str
 def _members(archive: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """What is in the archive, one after the other, and at last whether its checksum is right."""
     with gzip.open(archive) as packed:
-        metered = _Metered(packed)
-        with tarfile.open(fileobj=metered, mode="r|") as tar:
+        metered: Any = _Metered(packed)  # tarfile only reads
+        with tarfile.open(fileobj=metered, mode="r|") as opened:
+            tar: Any = opened  # its `members` have no type
             while (member := tar.next()) is not None:
                 metered.left = tar.offset - member.offset_data + _HEADERS
                 tar.members.clear()  # there may be millions

@@ -5,9 +5,10 @@ array is made in one place, from bytes that are exactly as many as its shape nee
 """
 
 import math
+import warnings
 import zipfile
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,14 +22,16 @@ class Refused(DataError):
 
 
 def array(raw: object, dtype: np.dtype, shape: object, order: str = "C") -> np.ndarray:
-    """The array in these bytes, without a copy. Raises `ValueError` where they are not as many as it needs."""
-    if type(raw) is not bytes or type(shape) is not tuple or len(shape) > 8 or order not in ("C", "F"):
-        raise ValueError("an array without bytes, shape or order")
+    """The array in these bytes, without a copy. Raises `Refused` where they are not as many as it needs."""
+    if not isinstance(raw, bytes | bytearray) or type(shape) is not tuple or len(shape) > 8 or order not in ("C", "F"):
+        raise Refused("holds an array without bytes, shape or order")
     if any(type(n) is not int or not 0 <= n < 1 << 63 for n in shape):
-        raise ValueError("an array with an impossible shape")
+        raise Refused("holds an array with an impossible shape")
     if len(raw) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"an array {dtype} {shape} in {len(raw)} bytes")
-    return np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
+        raise Refused(f"holds an array {dtype} {shape} in {len(raw)} bytes")
+    found = np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
+    found.flags.writeable = False
+    return found
 
 
 def text(value: object) -> str:
@@ -78,7 +81,7 @@ class Array:
         """Make it. The first element, a version, is missing where NumPy was old."""
         shape, dtype, fortran, raw = state[-4:]
         if fortran not in (0, 1) or len(state) > 5:
-            raise ValueError("an array with another state than NumPy's")
+            raise Refused("holds an array with another state than that of NumPy")
         self.made = array(raw, made(dtype), shape, "F" if fortran else "C")
 
     def __str__(self) -> str:
@@ -88,14 +91,14 @@ class Array:
 def reconstruct(kind: object, shape: object, code: object) -> Array:
     """What NumPy calls to begin an array: its shape comes later."""
     if kind != Name("numpy.ndarray"):
-        raise ValueError("an array of an unknown type")
+        raise Refused("holds an array of an unknown type")
     return Array()
 
 
 def made(dtype: object) -> np.dtype:
-    """The dtype that `Dtype` stands for; anything else raises `ValueError`."""
+    """The dtype that `Dtype` stands for; anything else raises `Refused`."""
     if not isinstance(dtype, Dtype):
-        raise ValueError("an array without a dtype")
+        raise Refused("holds an array without a dtype")
     return dtype.made
 
 
@@ -118,7 +121,18 @@ def _npy(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
     with archive.open(name) as member:
         if np.lib.format.read_magic(member) != (1, 0):  # the headers of later versions can be of any length
             raise ValueError(f"{name} is of another version than NumPy writes for numbers")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        with warnings.catch_warnings(action="ignore"):  # that Python 2 wrote it
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
         if dtype.str[1:] not in _CODES:
             raise ValueError(f"{name} has the dtype {dtype.str}, which is no plain number")
-        return array(member.read(about.file_size), dtype, shape, "F" if fortran else "C")
+        return array(_rest(member, about.file_size), dtype, shape, "F" if fortran else "C")
+
+
+def _rest(member: Any, most: int) -> bytearray:
+    """What is left of a file, without a second copy of it."""
+    content, filled = bytearray(most), 0
+    with memoryview(content) as view:
+        while count := member.readinto(view[filled : filled + (1 << 20)]):
+            filled += count
+    del content[filled:]
+    return content

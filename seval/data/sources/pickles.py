@@ -15,6 +15,7 @@ import numpy as np
 
 from seval.data.sources.arrays import Array, Dtype, Name, Refused, array, made, reconstruct, text
 
+_OTHERS = {instruction.code: instruction.name for instruction in pickletools.opcodes}
 _PLAIN = (type(None), bool, int, float, str, bytes, np.ndarray)
 # An image takes thousands of bytes and about ten steps. Each step makes at most a small object, so that the bound keeps
 # what is made below a few times the size of the file.
@@ -64,8 +65,8 @@ class _Machine:
                 self.stack.append(found)
             elif change := _CHANGES.get(code):
                 change(self)
-            elif name := pickletools.code2op.get(code.decode("latin1")):
-                raise Refused(f"has the instruction {name.name}, which no image set needs")
+            elif name := _OTHERS.get(code.decode("latin1")):
+                raise Refused(f"has the instruction {name}, which no image set needs")
             else:
                 raise ValueError(f"{code!r} is no instruction")
         return self.stack.pop()
@@ -122,7 +123,7 @@ class _Machine:
 
     def append(self, items: list | tuple) -> None:
         if type(self.stack[-1]) is not list:
-            raise ValueError("it appends to what is no list")
+            raise Refused("appends to what is no list")
         self.stack[-1].extend(items)
 
     def put(self, items: list | tuple) -> None:
@@ -131,7 +132,7 @@ class _Machine:
     def call(self) -> object:
         name, arguments = self.last(2)
         if not isinstance(name, Name) or name.of not in _FUNCTIONS or type(arguments) is not tuple:
-            raise ValueError("it calls what is no function")
+            raise Refused("calls what is no function")
         made = _FUNCTIONS[name.of](*arguments)
         self.encodable -= len(made) if isinstance(made, bytes) else 0
         if self.encodable < 0:  # of one text it could make any number of copies
@@ -159,7 +160,7 @@ def _resolved(value: object) -> object:
 
 def _put(target: object, items: list | tuple) -> dict:
     if type(target) is not dict or not all(type(key) in (str, bytes) for key in items[::2]):
-        raise ValueError("a key is no text")  # others could be slow to compare, or too deep for Python to hash
+        raise Refused("has a key that is no text")  # others could be slow to compare, or too deep for Python to hash
     target.update(zip(items[::2], items[1::2], strict=True))
     return target
 
@@ -187,7 +188,7 @@ def _named(module: object, name: object) -> Name:
 def _encode(content: object, encoding: object) -> bytes:
     """Bytes, as Python 3 writes them in old protocols."""
     if not isinstance(content, str) or text(encoding) != "latin1":
-        raise ValueError("bytes in another encoding than latin1")
+        raise Refused("has bytes in another encoding than latin1")
     return content.encode("latin1")
 
 

@@ -1,5 +1,6 @@
 """What every source needs: raw files and their checksums, and batches of images and labels."""
 
+import errno
 import hashlib
 import io
 import stat
@@ -21,7 +22,6 @@ from seval.text import short, short_line
 
 T = TypeVar("T")
 AGAIN = "fetch it again from its publisher (--download does, where it may)"  # how most errors end
-LARGEST_LIST = 1 << 28  # bytes of a text file
 
 
 class Source(NamedTuple):
@@ -64,28 +64,32 @@ class Raw(NamedTuple):
         with self.open() as file:
             return file.read()
 
-    def text(self) -> str:
-        """The text of a list, in UTF-8 with or without a byte order mark."""
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """The lines of a list and their numbers, from 1; UTF-8 with or without a byte order mark, any ends of lines."""
         try:
-            return self.content().decode("utf-8-sig")
+            yield from enumerate(io.TextIOWrapper(io.BytesIO(self.content()), "utf-8-sig"), start=1)
         except UnicodeDecodeError as error:
             raise DataError(f"{self.where} is not text in UTF-8 ({error}); save it in that encoding") from None
 
 
 @contextmanager
 def reading(where: str | Path, wrong: str, todo: str = AGAIN, size: int = 0) -> Iterator[None]:
-    """Whatever a damaged file makes other libraries raise becomes the `DataError` "`where` is `wrong`".
+    """Whatever a damaged file makes other libraries raise becomes the `DataError` "`where` `wrong`".
 
-    Only that: an `OSError` of the system is "cannot read `where`", and a `MemoryError` stays one, with the size.
+    Only that: what was refused says why, an `OSError` of the system is "cannot read `where`", and a `MemoryError` stays
+    one, with the size.
     """
     try:
         yield
+    except Refused as error:
+        raise DataError(f"{where} {error}; {todo}") from None
     except DataError:
         raise
     except MemoryError:
         raise MemoryError(f"memory is too short for {where} ({size / 1e6:.0f} MB)") from None
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        # Damage makes libraries seek to where no file can be, which is EINVAL; what else has a number is the machine's.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise (told(error, "read", Path(where)) if error.strerror else error) from None
         raise DataError(f"{where} {wrong} ({short_line(error)}); {todo}") from None
 
@@ -145,12 +149,8 @@ def provenance(files: Mapping[str, Raw], md5: Mapping[str, str] | None = None) -
 
 def unpickle(file: Raw) -> dict[str, object]:
     """The dictionary in a pickle; its keys are text, but text of Python 2 in its values is bytes."""
-    wrong = "is truncated or not a pickled dictionary"
-    try:
-        with reading(file.where, wrong, size=file.size), file.start() as opened:
-            found = load(opened, file.size)
-    except Refused as error:
-        raise DataError(f"{file.where} {error}; {AGAIN}") from None
+    with reading(file.where, "is truncated or not a pickled dictionary", size=file.size), file.start() as opened:
+        found = load(opened, file.size)
     batch = {text(key): value for key, value in found.items()}
     if len(batch) != len(found):
         raise DataError(f"{file.where} has a key twice, as text and as bytes; {AGAIN}")
@@ -169,11 +169,11 @@ def pixels_in(batch: Mapping[str, object], side: int, where: str) -> np.ndarray:
 
 def labels_in(batch: Mapping[str, object], key: str, where: str, *, count: int, low: int, high: int) -> np.ndarray:
     """The labels of a batch, a list or array, as int64 (count,); raises `DataError`."""
-    labels = batch.get(key)
-    if isinstance(labels, list | tuple):
-        labels = np.array([label if type(label) is int and low <= label <= high else low - 1 for label in labels])
-    kind = labels.dtype.kind if isinstance(labels, np.ndarray) else ""
-    if kind not in ("i", "u") or labels.shape != (count,) or labels.min() < low or labels.max() > high:
+    found = batch.get(key)
+    if isinstance(found, list | tuple):
+        found = np.array([label if type(label) is int and low <= label <= high else low - 1 for label in found])
+    labels = found if isinstance(found, np.ndarray) else np.empty(0)
+    if labels.dtype.kind not in "iu" or labels.shape != (count,) or labels.min() < low or labels.max() > high:
         raise DataError(f"{where} must hold {key}, a list of {count} labels in {low}..{high}; {AGAIN}")
     return labels.astype(np.int64)
 

@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from seval.data.blocks import Blocks
 from seval.data.image_set import ImageSet, Part
-from seval.data.sources.raw import LARGEST_LIST, Source, frequency_rank, on_disk, provenance, reading, shown
+from seval.data.sources.raw import Source, frequency_rank, on_disk, provenance, reading, shown
 from seval.errors import DataError
 from seval.files import read_bytes
 from seval.text import short
 
 _FOLDER, _CLASSES = "semi_fgvc", 200
 _LARGEST, _PIXELS = 1 << 26, 1 << 26  # bytes and pixels of an image; those of iNaturalist have 2048 x 2048 at most
-_LONGEST = 1024  # characters of a path
+_LARGEST_LIST, _LONGEST = 1 << 25, 1024  # bytes of a list and characters of a path
 _AGAIN = "unpack it again"
 _LISTS = ("l_train_val.txt", "test.txt", "u_train_in.txt", "u_train.txt")
 _CLOSED = (
@@ -71,14 +71,14 @@ def read(raw: Path) -> ImageSet:
             "arXiv:2103.06937; class names are the published numbers",
             "statistics_of": "imagenet",
         }
-        | provenance({name: on_disk(folder / name, LARGEST_LIST) for name in _LISTS}),
+        | provenance({name: on_disk(folder / name, _LARGEST_LIST) for name in _LISTS}),
     )
 
 
 def _lines(path: Path, folders: tuple[str, ...], lowest: int) -> list[_Image]:
     """The images of a list; each must lie in one of `folders`, and in the list once, however its path is written."""
     images, seen = [], set()
-    for number, line in enumerate(io.StringIO(on_disk(path, LARGEST_LIST).text(), newline=None), start=1):
+    for number, line in on_disk(path, _LARGEST_LIST).lines():
         if not (words := line.split()):
             continue
         where = f"{path}, line {number},"

@@ -18,7 +18,6 @@ from seval.data.blocks import Blocks
 from seval.data.image_set import ImageSet, Part
 from seval.data.sources.arrays import read_npz
 from seval.data.sources.raw import (
-    LARGEST_LIST,
     Source,
     frequency_rank,
     labels_in,
@@ -36,6 +35,7 @@ _TRAIN = tuple(f"train_data_batch_{k}" for k in range(1, 11))
 _TEST, _FOLDERS_FILE = "val_data", "imgname2folder.txt"
 _CLASSES, _ORIGINAL = 127, 1000
 _LARGEST = {32: 1 << 29, 64: 1 << 31}  # bytes of a file, by side: somewhat more than the published ones
+_LARGEST_LIST = 1 << 28
 _ROWS = 1024  # images of a block
 _AGAIN = "unpack it again from its publisher's archive"
 
@@ -64,7 +64,7 @@ def read(raw: Path, side: int = 32) -> ImageSet:
     train = np.concatenate([rank[labels[name]] for name in _TRAIN])
     files = {path.name: on_disk(path, _LARGEST[side]) for path in paths.values()}
     if (folder / _FOLDERS_FILE).exists():
-        files[_FOLDERS_FILE] = on_disk(folder / _FOLDERS_FILE, LARGEST_LIST)
+        files[_FOLDERS_FILE] = on_disk(folder / _FOLDERS_FILE, _LARGEST_LIST)
     return ImageSet(
         name="small_imagenet127" if side == 32 else f"small_imagenet127_{side}",
         train=Part(_blocks([paths[name] for name in _TRAIN], side, len(train)), train, np.concatenate(numbers)),
@@ -156,7 +156,7 @@ def _mapping(folder: Path) -> _Mapping:
 def _folders(path: Path, originals: set[str], classes: dict[str, int]) -> dict[str, str]:
     """Wnid of the class of 127 by wnid of the class of 1,000, from lines `n01440764_10026.JPEG n01861778`."""
     folders: dict[str, str] = {}
-    for number, line in enumerate(on_disk(path, LARGEST_LIST).text().split("\n"), start=1):
+    for number, line in on_disk(path, _LARGEST_LIST).lines():
         if not (words := line.split()):
             continue
         where = f"{path}, line {number},"
