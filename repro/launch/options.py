@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date
 from typing import Any
 
 from seval.errors import ConfigError
+from seval.text import printable, short
 
 #: Options that only the launcher may set: what its ledgers, plans and workers rely on, and what submits nothing.
 OWN = (
@@ -80,11 +80,12 @@ def options(given: Mapping[Any, object], where: str, memory: bool) -> dict[str, 
     for key, value in given.items():
         name = str(key).replace("_", "-")
         if not re.fullmatch("[a-z][a-z0-9-]+", name):
-            raise ConfigError(f"sbatch in {where} must not set {key}: options have their long names, such as mail-type")
+            shown = printable(str(key))[:120]
+            raise ConfigError(f"sbatch in {where} must not set {shown}: options have long names, such as mail-type")
         if meant := [each for each in own if each.startswith(name)]:
-            short = "" if name in meant else f" (which may be short for {', '.join(meant)})"
+            whole = "" if name in meant else f" (which may be short for {', '.join(meant)})"
             rest = "" if name not in MEMORY else "; with `memory_gb: 0` for every data set it leaves memory to the site"
-            raise ConfigError(f"sbatch in {where} must not set {key}{short}: the launcher sets {', '.join(own)}{rest}")
+            raise ConfigError(f"sbatch in {where} must not set {key}{whole}: the launcher sets {', '.join(own)}{rest}")
         if name in found:
             raise ConfigError(f"sbatch in {where} sets {name} twice")
         if value is not None and value is not False:
@@ -104,15 +105,13 @@ def asks_for_gpu(asked: Mapping[str, str | bool]) -> bool:
 def as_line(text: str, what: str) -> str:
     """The text; a line of it more would be another line of the batch script."""
     if not text.isprintable():
-        raise ConfigError(f"{what} must be one line of text, but is {text!r}")
+        raise ConfigError(f"{what} must be one line of text, but is {short(text)}")
     return text
 
 
 def _text(value: object, what: str) -> str:
     if isinstance(value, list) and value and not any(isinstance(each, (list, bool)) for each in value):
         return ",".join(_text(each, what) for each in value)
-    if isinstance(value, date):  # YAML takes a time that is written as sbatch wants it for more than text
-        return value.isoformat()
     if not isinstance(value, (str, int, float)):
-        raise ConfigError(f"{what} must be text, a number, true, false, or a list of texts, but is {value!r}")
+        raise ConfigError(f"{what} must be text, a number, true, false, or a list of texts, but is {short(value)}")
     return as_line(str(value), what)

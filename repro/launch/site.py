@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import shlex
 import subprocess
@@ -15,10 +14,11 @@ from pathlib import Path
 from repro.launch.environment import slurm_environment
 from repro.launch.options import as_line, asks_for_gpu, options
 from repro.tables.table import ROOT
-from repro.tables.yaml_file import as_mapping, check_known, read_mapping
+from repro.tables.yaml_file import as_mapping, check_known
 from seval.defaults import CHOICES
 from seval.errors import ConfigError
-from seval.files import write_json
+from seval.files import read_json, read_yaml, write_json
+from seval.text import json_value, printable, short
 from seval.versions import versions
 
 DATA_SETS = ("default", *CHOICES["DATASET.NAME"])
@@ -61,9 +61,9 @@ class Site:
     @classmethod
     def read(cls, path: Path) -> Site:
         """The site of a YAML file; `ConfigError` says what is wrong and what would be valid."""
-        site = cls(**_checked(read_mapping(path), cls, str(path)))
+        site = cls(**_checked(as_mapping(_content(path), str(path)), cls, str(path)))
         if not all(isinstance(line, str) for line in site.modules):
-            raise ConfigError(f"modules in {path} must be lines of text, but are {site.modules!r}")
+            raise ConfigError(f"modules in {path} must be lines of text, but are {short(site.modules)}")
         for name in ("partition", "account", "qos", "gres", "constraint"):
             as_line(getattr(site, name), f"{name} in {path}")
         check_known(site.resources, DATA_SETS, f"data set in resources of {path}")
@@ -76,10 +76,10 @@ class Site:
         for name in resources:
             _positive(site.of(name), f"resources of {name} in {path}")
         options(site.sbatch, str(path), site.asks_for_memory)
-        short = min(needed.minutes for needed in site._all())
-        if 60 * short <= site.signal_seconds:
+        shortest = min(needed.minutes for needed in site._all())
+        if 60 * shortest <= site.signal_seconds:
             raise ConfigError(
-                f"signal_seconds in {path} is {site.signal_seconds}, which a time limit of {short} "
+                f"signal_seconds in {path} is {site.signal_seconds}, which a time limit of {shortest} "
                 "minutes does not leave"
             )
         _positive(site, str(path), ("array_parallelism", "signal_seconds", "tries", "patience"))
@@ -127,13 +127,18 @@ class Site:
         script = "\n".join([*self.setup(), f"{self.python} -m seval.versions"])
         try:
             done = subprocess.run(
-                ["bash", "-c", script], capture_output=True, text=True, timeout=300, env=slurm_environment()
+                ["bash", "-c", script],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=300,
+                env=slurm_environment(),
             )
-            return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+            return dict(json_value(done.stdout.strip().splitlines()[-1]))
         except (subprocess.TimeoutExpired, ValueError, TypeError, IndexError) as error:
             said = done.stderr.strip().splitlines()[-1:] if not isinstance(error, subprocess.TimeoutExpired) else []
             raise ConfigError(
-                f"`{self.python} -m seval.versions` does not run here ({''.join(said) or error}); "
+                f"`{self.python} -m seval.versions` does not run here ({printable(''.join(said)) or error}); "
                 "fix slurm_python of the site, or set `probe: false` if it runs on nodes only"
             ) from None
 
@@ -144,7 +149,7 @@ class Site:
             return self.image
         about = [str(path.resolve()), path.stat().st_size, path.stat().st_mtime]
         try:
-            known = json.loads(cache.read_text())
+            known = read_json(cache, {"about": list, "digest": str})
         except (OSError, ValueError):
             known = {}
         if known.get("about") != about:
@@ -171,6 +176,13 @@ def find_site(path: str | None = None) -> Path:
     return Path(path or os.environ.get("SEVAL_SITE") or (own if own.exists() else shipped))
 
 
+def _content(path: Path) -> object:
+    try:
+        return read_yaml(path)
+    except OSError as error:
+        raise ConfigError(str(error)) from None
+
+
 def _checked(content: dict, kind: type, where: str) -> dict:
     """The given keys with values, each of the type its default has; an empty value is the default."""
     standard = {each.name: getattr(kind(), each.name) for each in fields(kind)}
@@ -183,7 +195,7 @@ def _checked(content: dict, kind: type, where: str) -> dict:
         wanted = type(standard[key])
         if not isinstance(value, (int, float) if wanted is float else wanted) or type(value) is bool is not wanted:
             raise ConfigError(
-                f"{key} in {where} must be of type {wanted.__name__}, such as {standard[key]!r}, but is {value!r}"
+                f"{key} in {where} must be of type {wanted.__name__}, such as {standard[key]!r}, but is {short(value)}"
             )
     return given
 

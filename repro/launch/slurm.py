@@ -29,6 +29,7 @@ from repro.launch.states import State
 from repro.launch.worker import again, work
 from repro.tables.table import ROOT
 from seval.errors import ConfigError
+from seval.text import printable
 
 TRANSIENT = (
     "unable to contact slurm controller",
@@ -74,7 +75,7 @@ class Launcher:
             lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()[-1:]
             said = lines[0] if lines else f"exit code {done.returncode} of `scontrol ping`"
         raise SlurmError(
-            f"SLURM does not answer ({said}), so nothing was submitted or canceled; "
+            f"SLURM does not answer ({printable(said)}), so nothing was submitted or canceled; "
             "`--cluster local` does the runs on this machine, without SLURM"
         )
 

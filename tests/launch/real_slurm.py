@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 
 from repro.launch.environment import slurm_environment
@@ -112,6 +115,17 @@ class Lab:
 
     def record(self, id: str) -> dict:
         return json.loads((self.runs / id / "record.json").read_text())
+
+
+def lab_on_slurm(folder: Path) -> Iterator[Lab]:
+    """For a fixture."""
+    if "SLURM_CONF" not in os.environ or shutil.which("sinfo") is None:
+        pytest.skip("no SLURM here; `make test-cluster` starts one")
+    lab = Lab(folder)
+    lab.site()
+    yield lab
+    if names := lab.names():
+        subprocess.run(["scancel", "--quiet", f"--name={','.join(names)}"], check=False, env=slurm_environment())
 
 
 def until(true: Callable[[], object], seconds: float = 120) -> None:

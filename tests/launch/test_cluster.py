@@ -5,49 +5,37 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from seval.claim import holder
-from seval.config import load
-from seval.run import Run
 from tests.launch.real_slurm import (
-    HOSTILE,
     IMPOSSIBLE,
-    LONG,
     ROWS,
     Lab,
     alone,
     begun,
-    jobs,
+    lab_on_slurm,
     long_run,
     long_runs,
     slurm,
     squeue,
     until,
 )
-from tests.settings import ROOT, SMALL, result
+from tests.settings import ROOT, result
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    if "SLURM_CONF" not in os.environ or shutil.which("sinfo") is None:
-        pytest.skip("no SLURM here; `make test-cluster` starts one")
-    lab = Lab(tmp_path)
-    lab.site()
-    yield lab
-    if names := lab.names():
-        subprocess.run(["scancel", "--quiet", f"--name={','.join(names)}"], check=False)
+    yield from lab_on_slurm(tmp_path)
 
 
 def test_a_table_by_two_submitters_through_a_restarted_controller_equals_the_local_one(lab: Lab) -> None:
@@ -217,34 +205,6 @@ def test_a_signal_reaches_the_run_in_a_real_image(lab: Lab, worker: None) -> Non
         assert "stopped with a checkpoint at step" in lab.log()
 
 
-def test_the_job_without_the_launcher_is_requeued_on_a_signal(lab: Lab) -> None:
-    runs, words = lab.folder / "runs", [*SMALL, *LONG, "SOLVER.MAX_ITER", 2000]
-    run = Run(load(ROOT / "configs/tiny/supervised.yaml", [*words, "OUTPUT_DIR", str(runs)]))
-    script = [
-        "slurm/run.sbatch",
-        "--config-file",
-        "configs/tiny/supervised.yaml",
-        *map(str, words),
-        "OUTPUT_DIR",
-        str(runs),
-    ]
-    options = ["--parsable", "--cpus-per-task=1", f"--output={lab.folder}/%j.out"]
-    allocation = ["salloc", "--quiet", "--partition=high", "--mem-per-cpu=100M", "--ntasks=2"]
-    done = subprocess.run(
-        [*allocation, "sbatch", *options, *script],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=lab.environment | {"SEVAL_PYTHON": sys.executable},
-    )
-    job = done.stdout.strip()
-    until(lambda: begun(lab, run.id))
-    slurm("scancel", "--signal=USR2", job)
-    until(lambda: run.done(), 200)
-    log = (lab.folder / f"{job}.out").read_text()
-    assert "SIGUSR2: stopped after" in log and f"run {run.id} done" in log
-
-
 def test_cancel_ends_what_is_queued_and_running(lab: Lab) -> None:
     lab.table(ROWS, [0, 1])
     lab.submit()
@@ -266,43 +226,3 @@ def test_a_worker_with_other_versions_is_refused(lab: Lab) -> None:
         slurm("scontrol", "update", "PartitionName=gpu", "State=UP")
     assert lab.settle() == {"crashed": 1}
     assert "(expected 1.12.1)" in lab.call("status", "--failed")
-
-
-def test_nothing_that_a_user_or_an_allocation_sets_changes_the_jobs_or_hides_them(lab: Lab) -> None:
-    lab.table({"FixMatch": ROWS["FixMatch"]}, [0, 1, 2])
-    hostile = [f"{name}={value}" for name, value in HOSTILE.items()]
-    lab.within = ["salloc", "--quiet", "--partition=high", "--mem-per-cpu=100M", "--ntasks=2", "env", *hostile]
-    slurm("scontrol", "update", "PartitionName=gpu", "State=DOWN")
-    try:
-        assert "(10 min, 1 GB, 1 cpus)" in lab.submit()
-        assert "nothing to submit" in lab.submit() and lab.kinds() == {"queued": 3}
-        (name,) = lab.names()
-        wanted = {"name": name, "timelimit": "10:00", "minmemory": "1G", "numcpus": "1", "partition": "gpu"}
-        assert [job | wanted for job in jobs([name])] == jobs([name]) and len(jobs([name])) == 3
-        assert "3 jobs ended" in lab.submit("--cancel")
-        lab.site(
-            gres="",
-            sbatch={"gpus-per-node": 1, "mem-per-cpu": "300M"},
-            resources={"default": {"minutes": 20, "memory_gb": 0, "cpus": 2}},
-            modules=[f"env >{lab.folder}/environment"],
-        )
-        assert "(20 min, the site's memory, 2 cpus)" in lab.submit()
-        (name,) = set(lab.names()) - {name}
-        wanted = {"name": name, "timelimit": "20:00", "minmemory": "300M", "numcpus": "2"}
-        assert [job | wanted for job in jobs([name])] == jobs([name]) and len(jobs([name])) == 3
-        assert "gres/gpu=1" in jobs([name])[0]["tres-alloc"]
-    finally:
-        slurm("scontrol", "update", "PartitionName=gpu", "State=UP")
-    assert lab.settle() == {"done": 3} and sorted(map(lab.submitted().count, set(lab.submitted()))) == [2, 2, 2]
-    seen = dict(line.partition("=")[::2] for line in (lab.folder / "environment").read_text().splitlines())
-    assert not [name for name, value in HOSTILE.items() if seen.get(name) == value]
-
-
-def test_a_controller_that_is_down_is_named_at_once(lab: Lab) -> None:
-    lab.table({"FixMatch": ROWS["FixMatch"]}, [0])
-    text, begun = Path(os.environ["SLURM_CONF"]).read_text(), time.monotonic()
-    (lab.folder / "slurm.conf").write_text(re.sub("SlurmctldPort=.*", "SlurmctldPort=1", text))
-    lab.environment["SLURM_CONF"] = str(lab.folder / "slurm.conf")
-    said = lab.submit(code=1)
-    assert "is DOWN" in said and "--cluster local" in said and not lab.names()
-    assert time.monotonic() - begun < 60

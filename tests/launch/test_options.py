@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
-
 import pytest
 
 from repro.launch.options import MEMORY, OWN, asks_for_gpu, options
@@ -58,8 +56,7 @@ def test_memory_is_the_sites_where_the_launcher_asks_for_none() -> None:
         ("a b", "a b"),
         (["FAIL", "END"], "FAIL,END"),
         ([1, 0], "1,0"),
-        (datetime(2026, 12, 1), "2026-12-01T00:00:00"),
-        (date(2026, 12, 1), "2026-12-01"),
+        ("2026-12-01T00:00:00", "2026-12-01T00:00:00"),
         (True, True),
     ],
 )

@@ -58,14 +58,11 @@ def test_a_python_without_the_code_is_named_before_anything_starts(checkout: Pat
 
 
 def test_an_allocation_in_which_one_submits_does_not_reach_the_step(checkout: Path) -> None:
-    stale = {
-        "SLURM_MEM_PER_CPU": "2048",
-        "SLURM_MEM_PER_NODE": "1",
-        "SLURM_CPU_BIND": "mask_cpu:0x1",
-        "SLURM_NTASKS": "4",
-    }
-    assert job(checkout, SEVAL_PYTHON=sys.executable, SLURM_CPU_BIND_LIST="0x1", **stale) == (3, "")
+    names = "ARRAY_JOB_ID CPU_BIND CPU_BIND_LIST MEM_PER_CPU MEM_PER_NODE NTASKS NTASKS_PER_NODE GPUS STEP_GRES"
+    stale = {f"SLURM_{name}": "1" for name in [*names.split(), "TRES_PER_TASK", "HINT", "EXPORT_ENV"]}
+    own = {"SLURM_JOB_ID": "12", "SLURM_CONF": "/etc/slurm.conf", "SLURM_NNODES": "1"}
+    assert job(checkout, SEVAL_PYTHON=sys.executable, **stale, **own) == (3, "")
     seen = dict(line.split("=", 1) for line in (checkout / "environment").read_text().splitlines() if "=" in line)
     assert seen["SRUN_CPUS_PER_TASK"] == seen["OMP_NUM_THREADS"] == "4"
-    assert not [name for name in seen if name.startswith(("SLURM_MEM", "SLURM_CPU_BIND"))]
+    assert not seen.keys() & stale.keys() and own.items() <= seen.items()
     assert {"--ntasks=1", "--nodes=1", "--export=ALL"} <= set((checkout / "asked").read_text().split())

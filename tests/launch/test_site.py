@@ -37,7 +37,8 @@ def read_site(folder: Path, text: str) -> Site:
         ("a: [", "cannot read FILE"),
         ("\t- x: {", "cannot read FILE"),
         ("partition: 5", "partition in FILE must be of type str, such as '', but is 5"),
-        ("qos: yes", "qos in FILE must be of type str"),
+        ("qos: yes", "cannot read FILE, line 1: 'yes' has another meaning.*in quotes"),
+        ("qos: true", "qos in FILE must be of type str"),
         ("modules: module load cuda", "modules in FILE must be of type list"),
         ("modules: [1]", "modules in FILE must be .*text"),
         ("modules: [{a: b}]", "modules in FILE must be .*text"),
@@ -79,8 +80,8 @@ def read_site(folder: Path, text: str) -> Site:
         ("resources: {tiny: {memory_gb: 1.0e+308}}", "memory_gb in resources of tiny in FILE must be .* less than"),
         ("resources: {cifar10: {cpus: 0}}", "cpus in resources of cifar10 in FILE must be more than 0"),
         ("resources: {default: {memory_gb: -2}}", "memory_gb in resources of default in FILE must be more than 0"),
-        ("resources: {default: {memory_gb: .nan}}", "memory_gb in resources of default in FILE must be more than 0"),
-        ("resources: {default: {memory_gb: .inf}}", "memory_gb in resources of default in FILE must be more than 0"),
+        ("resources: {default: {memory_gb: .nan}}", "cannot read FILE.*'.nan'"),
+        ("resources: {default: {memory_gb: .inf}}", "cannot read FILE.*'.inf'"),
         ("resources: {default: {runs_per_gpu: 0}}", "runs_per_gpu in resources of default in FILE must be more than 0"),
         ("resources: {default: {steps_per_second: true}}", "steps_per_second .* must be of type float"),
     ],
@@ -107,6 +108,7 @@ def test_empty_facts_are_the_defaults_and_data_sets_fill_in(tmp_path: Path) -> N
     assert site.of("cifar10") == site.of("stl10") == Resources(minutes=7, cpus=2)
     assert site.asks_for_memory
     site = read_site(tmp_path, "sbatch: {mem-per-gpu: 4G}\nresources: {default: {memory_gb: 0}, tiny: {cpus: 3}}")
+    assert read_site(tmp_path, "sbatch: {begin: 2026-12-01T00:00:00}").options()["begin"] == "2026-12-01T00:00:00"
     assert not site.asks_for_memory and site.options() == {"gres": "gpu:1", "mem-per-gpu": "4G"}
 
 
