@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
+
 from repro.tables import table as tables
 from seval import run as runs
-from seval.config import load
+from seval.config import load, settings
 from seval.defaults import CORRECTIONS
 from seval.run import Run
 from tests.settings import ROOT
@@ -44,3 +46,40 @@ def test_a_correction_moves_the_ids_of_the_runs_it_concerns_and_of_those_that_de
     monkeypatch.setattr(runs, "CORRECTIONS", known)
     after = [Run(load((), phase)).id for phase in phases]
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True]
+
+
+POLICY, SET, HELD_OUT = "HEADS.LINEAR.POLICY", "DATASET.NAME", "DATASET.HELD_OUT"
+TEN = ["DATASET.HELD_OUT_PER_CLASS", 10]
+CONCERNED = [
+    ("adsh: rank", [POLICY, "adsh(0.9) | one_hot"]),
+    ("darp: period", [POLICY, "one_hot | darp"]),
+    ("held out by number: first of a long tail", [HELD_OUT, "labeled", *TEN]),
+    ("remixmatch: size of strong views", ["ALGORITHM.NAME", "remixmatch(ramp=0.4)", "DATASET.RESOLUTION", 32]),
+    ("semi_aves: hold-out", [SET, "aves", HELD_OUT, "labeled", *TEN]),
+    ("seval_threshold: equal accuracies", [POLICY, "seval_threshold(solver='exact')"]),
+]
+UNCONCERNED = [
+    [POLICY, "darp_estimate"],
+    [POLICY, "adsh_rectify"],
+    [POLICY, "seval_refine(solver='exact') | seval_threshold"],
+    [HELD_OUT, "labeled"],
+    [HELD_OUT, "darp", *TEN],
+    [SET, "aves", HELD_OUT, "darp", *TEN],
+    [SET, "imagenet", HELD_OUT, "labeled", *TEN],
+    ["ALGORITHM.NAME", "remixmatch"],
+    ["ALGORITHM.NAME", "acr", "HEADS.BALANCED.LABELED_LOSS", "cross_entropy", "DATASET.RESOLUTION", 32],
+]
+
+
+def corrections(given: list) -> list[str]:
+    return [name for name, concerns in CORRECTIONS.items() if concerns(settings(load((), given)))]
+
+
+@pytest.mark.parametrize("name, given", CONCERNED)
+def test_a_correction_concerns_the_settings_whose_results_it_changed(name, given):
+    assert corrections(given) == [name]
+
+
+def test_a_correction_concerns_no_other_settings():
+    assert CORRECTIONS.keys() == dict(CONCERNED).keys()
+    assert [given for given in UNCONCERNED if corrections(given)] == []

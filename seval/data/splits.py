@@ -19,6 +19,7 @@ import numpy as np
 
 from seval.defaults import Node, node_of, own_node
 from seval.errors import ConfigError, DataError
+from seval.text import short
 
 _NONE = np.empty(0, np.int64)
 
@@ -219,12 +220,12 @@ def _first_of_each_class(labels: np.ndarray, splits: Splits, cfg: Node) -> Split
 
 def _by_published_number(class_names: Sequence[str], number: int) -> list[int]:
     """The classes in the order of the numbers in their names, `species N`; in their own order without names."""
-    found = [re.fullmatch(r"species (\d+)", name) for name in class_names]
+    found = [re.fullmatch(r"species (\d{1,9})", name) for name in class_names]
     numbers = [int(name[1]) for name in found if name] if class_names else list(range(number))
     if len(set(numbers)) != number:
         raise DataError(
             f"{number} classes of Semi-Aves must have names 'species N' with their published numbers, but have "
-            f"{', '.join(class_names[:3])}, ...; prepare the set again"
+            f"{short(tuple(class_names))}; prepare the set again"
         )
     return sorted(range(number), key=numbers.__getitem__)
 
