@@ -62,9 +62,9 @@ def words(data: Path, runs: Path, **changes: object) -> list[object]:
     return ["--config-file", CONFIG, "--with-prerequisites", *flat]
 
 
-def chain(data: Path, runs: Path) -> list[Run]:
+def chain(data: Path, runs: Path, **changes: object) -> list[Run]:
     """The two runs."""
-    return Run(load(CONFIG, list(map(str, words(data, runs)[3:])))).chain()
+    return Run(load(CONFIG, list(map(str, words(data, runs, **changes)[3:])))).chain()
 
 
 def state(runs: Path) -> dict[str, object]:
