@@ -19,7 +19,7 @@ from typing import Any
 
 from seval.claim import claim
 from seval.errors import ConfigError, RunBusy
-from seval.files import read_json, write_json
+from seval.files import read_json, sealed, unsealed, write_json
 from seval.text import printable, short
 
 _NAME = re.compile(r"seval-[0-9A-Za-z]{1,64}")
@@ -64,7 +64,8 @@ class Submission:
     def read(cls, path: Path) -> Submission:
         """The content of a ledger. Raises `ConfigError` if it is damaged, and `OSError`."""
         try:
-            made: dict[str, Any] = {"data": {}} | read_json(path, _KEYS)  # version 0.1.0 did not write `data`
+            made = read_json(path, _KEYS)
+            made = unsealed(made) if "data" in made or "sha256" in made else made | {"data": {}}  # as in version 0.1.0
             if problem := _problem(made, path.stem):
                 raise ValueError(problem)
         except ValueError as error:
@@ -79,7 +80,7 @@ class Submission:
         """Its ledger; an `OSError` here means that nothing was submitted."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
-        write_json(path, asdict(self))
+        write_json(path, sealed(asdict(self)))
         return path
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from repro.launch.ledger import Submission
 from seval.claim import holder
 from tests.launch.real_slurm import (
     IMPOSSIBLE,
@@ -219,9 +220,9 @@ def test_a_worker_with_other_versions_is_refused(lab: Lab) -> None:
     try:
         lab.submit()
         path = next((lab.runs / "slurm").glob("seval-*.json"))
-        ledger = json.loads(path.read_text())
-        ledger["versions"]["torch"] = "1.12.1"
-        path.write_text(json.dumps(ledger))
+        made = Submission.read(path)
+        made.versions["torch"] = "1.12.1"
+        made.write(path.parent)
     finally:
         slurm("scontrol", "update", "PartitionName=gpu", "State=UP")
     assert lab.settle() == {"crashed": 1}

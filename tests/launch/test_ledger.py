@@ -16,6 +16,7 @@ from repro import status, submit
 from repro.launch.ledger import Submission, alone, submissions
 from seval.claim import claim
 from seval.errors import ConfigError, RunBusy
+from seval.files import sealed
 from tests.launch.conftest import ONE, Lab, table
 from tests.launch.fake_slurm import submission
 
@@ -60,6 +61,11 @@ def changed(value: object, path: tuple, new: object) -> object:
     return copy
 
 
+def written(value: object) -> str:
+    """As if a launcher had written it."""
+    return json.dumps(sealed(value) if isinstance(value, dict) else value)
+
+
 def read(folder: Path, text: str | bytes) -> Submission | None:
     """The ledger of these bytes; None where a single line names it."""
     path = folder / "seval-a.json"
@@ -99,24 +105,32 @@ def test_a_ledger_of_the_first_version_has_no_fingerprints(tmp_path: Path) -> No
     assert read(tmp_path, json.dumps(first)).data == {}
 
 
+def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
+    whole = MADE.write(tmp_path).read_bytes()
+    for bit in range(0, 8 * len(whole), 5):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert read(tmp_path, bytes(flipped)) in (None, MADE)
+
+
 def test_every_field_is_checked_to_its_depth(tmp_path: Path) -> None:
     content, refused = asdict(MADE), 0
     for path in places(content):
         for new in ODD:
-            made = read(tmp_path, json.dumps(changed(content, path, new)))
+            made = read(tmp_path, written(changed(content, path, new)))
             refused += made is None
             if made:
                 check(made)
     assert refused > 400
     for key in asdict(MADE).keys() - {"data"}:
-        assert read(tmp_path, json.dumps({name: value for name, value in content.items() if name != key})) is None
+        assert read(tmp_path, written({name: value for name, value in content.items() if name != key})) is None
 
 
 @pytest.mark.parametrize(
     "more", [{"other": 1}, {"name": "seval-b"}, {"name": "../x"}, {"minutes": True}, {"data": []}, {"created": -1}]
 )
 def test_what_no_launcher_writes_is_refused(tmp_path: Path, more: dict) -> None:
-    assert read(tmp_path, json.dumps(asdict(MADE) | more)) is None
+    assert read(tmp_path, written(asdict(MADE) | more)) is None
 
 
 @pytest.mark.parametrize(
