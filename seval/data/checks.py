@@ -72,8 +72,9 @@ def _header_fault(images: ImageSet) -> str:
     for key, value in images.attributes.items():
         if not isinstance(value, ATTRIBUTES.get(key, object)):
             return f"its {key} is {short(value)}"
-    counts = images.attributes.get("class_counts", {})
-    if any(not isinstance(each, list) or len(each) != images.num_classes for each in counts.values()):
+    counts = images.attributes.get("class_counts")
+    lists = counts.values() if isinstance(counts, dict) else ()
+    if any(not isinstance(each, list) or len(each) != images.num_classes for each in lists):
         return f"its class_counts are not those of {images.num_classes} classes"
     return ""
 

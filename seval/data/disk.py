@@ -15,6 +15,7 @@ from seval.files import told
 
 #: HDF5's words for a lack of memory; an error of NumPy's is a `MemoryError` already.
 _MEMORY = ("memory allocation failed", "unable to allocate", "can't allocate", "out of memory")
+_LEAST_MEMORY = 1 << 22  # bytes; HDF5 crashes where it cannot open a file for lack of less
 
 
 class Steady:
@@ -33,8 +34,11 @@ class Steady:
             self.descriptor = os.open(file, flags | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
             if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
+            bytes(_LEAST_MEMORY)
         except OSError as error:
             raise told(error, doing, path) from None
+        except MemoryError:
+            raise MemoryError(f"not enough memory to {doing} {path}") from None
         self.position = 0
         self.error: BaseException | None = None
         self.lost: list[tuple[int, bytes]] = []
@@ -133,7 +137,8 @@ def explained(steady: Steady, what: str = "") -> Iterator[None]:
         if isinstance(error, DataError):
             raise
         if isinstance(error, MemoryError) or any(word in said.lower() for word in _MEMORY):
-            raise MemoryError(f"not enough memory to read {path}: {of}{said}") from None
+            size = os.fstat(steady.descriptor).st_size / 1e6
+            raise MemoryError(f"not enough memory to read {path} of {size:.1f} MB: {of}{said}") from None
         damaged = f"{path} is damaged, incomplete or not HDF5 ({of}{said})"
         raise DamagedData(f"{damaged}; write it again: {remedy(path)}") from None
     steady.check()

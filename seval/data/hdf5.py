@@ -5,6 +5,7 @@ Groups `train`, `test` and, where a set has one, `unlabeled` hold `labels` int64
 A group may hold `batch` uint8 (N,) too; see `Part`.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from seval.data.image_set import Encoded, ImageSet, Part, class_counts, statisti
 from seval.data.partial import partial
 from seval.data.sources import SOURCES
 from seval.errors import DamagedData, DataError, one_line
+from seval.files import told
 from seval.text import json_value, short
 
 FORMAT = 1  # of the layout; raise it when a reader of the old one would misread the new one
@@ -44,8 +46,8 @@ def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
         _fill(Steady(aside, "write", path), images, size, compress)
         try:
             _check_digests(aside, read(aside, in_blocks=True))
-        except DataError as error:
-            raise OSError(f"cannot write {path}: it does not read back as it was written ({error})") from None
+        except DataError:
+            raise told(OSError(errno.EIO, "it does not read back as it was written"), "write", path) from None
 
 
 def _fill(steady: Steady, images: ImageSet, size: int, compress: bool) -> None:

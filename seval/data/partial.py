@@ -36,7 +36,6 @@ def partial(path: Path, size: int) -> Iterator[Path]:
         if usage.total and usage.free < size:  # some file systems say nothing
             raise OSError(errno.ENOSPC, f"it needs {size / 1e6:.1f} MB, but {usage.free / 1e6:.1f} MB are free")
         aside, descriptor = _create(path)
-    LIVE.add(aside)
     try:
         yield aside
         with writing(path):
@@ -44,43 +43,52 @@ def partial(path: Path, size: int) -> Iterator[Path]:
             os.replace(aside, path)
             sync(path.parent)
     finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        os.close(descriptor)
-        LIVE.discard(aside)
+        _leave(aside, descriptor)
 
 
 def _create(path: Path) -> tuple[Path, int]:
+    """A new locked file, and the descriptor that holds the lock."""
     while True:
         aside = path.with_name(f".{path.name}.{_machine()}.{uuid4().hex}.partial")
+        LIVE.add(aside)
         descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another process, which sweeps, was faster
-            os.close(descriptor)
-            continue
-        except OSError:
-            pass  # a file system without locks: its age tells
-        if os.fstat(descriptor).st_nlink:
-            return aside, descriptor
-        os.close(descriptor)
+            if _lock(descriptor) is not False and os.fstat(descriptor).st_nlink:
+                return aside, descriptor  # and not swept before it was locked
+        except BaseException:
+            _leave(aside, descriptor)
+            raise
+        _leave(aside, descriptor)
+
+
+def _leave(aside: Path, descriptor: int) -> None:
+    with suppress(OSError):
+        aside.unlink(missing_ok=True)
+    LIVE.discard(aside)
+    os.close(descriptor)
 
 
 def _sweep(left: Path) -> None:
     """Remove a partial file that no process writes. Other machines may not see a lock, so their files must be old."""
     descriptor = os.open(left, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        here = f".{_machine()}." in left.name
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        except OSError:
-            here = False
-        if here or time.time() - os.fstat(descriptor).st_mtime > _OLD:
+        locked, here = _lock(descriptor), f".{_machine()}." in left.name
+        old = time.time() - os.fstat(descriptor).st_mtime > _OLD
+        if (locked and here) or (locked is not False and old):
             left.unlink()
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether this process holds the lock now; None where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _machine() -> str:

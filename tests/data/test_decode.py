@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from seval.data.decode import CHUNK, Decoder, decode
 from seval.errors import DataError
@@ -57,6 +59,62 @@ def test_a_damaged_image_is_named(damage, workers, encoded, decoders, tmp_path):
     with pytest.raises(DataError, match=f"^image 2 of {source.path} cannot be decoded .*; write that file") as error:
         next(stream)
     assert "\n" not in str(error.value)
+
+
+def jpeg(width: int, height: int) -> bytes:
+    """A JPEG whose header says so; its pixels are missing."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "jpeg")
+    size, content = b"\x00\x08\x00\x08", buffer.getvalue()
+    assert content.count(size) == 1
+    return content.replace(size, height.to_bytes(2, "big") + width.to_bytes(2, "big"))
+
+
+@pytest.mark.parametrize("width, height", [(8193, 8192), (10_000, 10_000), (65_000, 65_000)])
+def test_too_many_pixels_are_refused_before_they_are_decoded(width, height, tmp_path):
+    """Below, at and above the numbers at which Pillow warns and fails."""
+    source = Jpegs(tmp_path, 1)
+    (tmp_path / "0.jpg").write_bytes(jpeg(width, height))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=f"^image 0 of {tmp_path} cannot be decoded .*pixels"):
+        Decoder(size=SIDE).submit(source, [0])()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 50_000  # KiB
+
+
+@pytest.mark.parametrize("form", ["png", "gif", "bmp", "tiff", "webp", "ppm", "eps"])
+def test_no_other_format_is_opened(form):
+    """For some, Pillow starts other programs."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, form)
+    with pytest.raises(UnidentifiedImageError):
+        decode(buffer.getvalue(), SIDE)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), MemoryError("no memory")], ids=["os", "memory"]
+)
+def test_what_is_no_damage_keeps_its_kind(error, workers, decoders):
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        decoders[workers].submit(Failing(error), [0])()
+
+
+def test_short_memory_for_an_image_names_it(tmp_path, encoded, monkeypatch):
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", fails)
+    with pytest.raises(MemoryError, match=f"^not enough memory to decode image 1 of {encoded.train.images.path}: "):
+        Decoder(size=SIDE).submit(encoded.train.images, [1])()
+
+
+@dataclass(frozen=True)
+class Failing:
+    error: Exception
+    path = Path("x")
+
+    def read(self, i: int) -> bytes:
+        raise self.error
 
 
 def test_a_killed_worker_is_an_error(encoded):

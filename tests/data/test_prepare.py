@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
+import h5py
 import pytest
 
 from repro import prepare as cli
+from seval.data import hdf5
 from tests.settings import ROOT
 from tests.standins import write_small_cifar10
 
@@ -40,3 +46,100 @@ def test_the_contact_sheet(tmp_path, capsys):
     assert cli.main(["tiny", "--root", str(ROOT / "data"), "--show", str(tmp_path / "sheet.png")]) == 0
     assert (tmp_path / "sheet.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "sheet.png" in capsys.readouterr().out
+
+
+# Raises Ctrl-C at the N-th event of Python that can be heard, such as an import or an opened file.
+HEARING = """
+import runpy, signal, sys
+at, count = int(sys.argv.pop(1)), 0
+def hear(event, arguments):
+    global count
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        count += 1
+        if count == at:
+            signal.raise_signal(signal.SIGINT)
+sys.addaudithook(hear)
+del sys.argv[0]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    at or print(count, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.7, 0.995), pytest.param(range(60), marks=pytest.mark.slow)])
+def test_ctrl_c_at_any_moment_is_one_line_and_130(shares, tmp_path, tiny):
+    write_small_cifar10(tmp_path / "raw", tiny)
+
+    def run(at: int) -> subprocess.CompletedProcess:
+        words = [str(ROOT / "repro/prepare.py"), "cifar10", "--root", str(tmp_path), "--raw", str(tmp_path / "raw")]
+        return subprocess.run([sys.executable, "-c", HEARING, str(at), *words], capture_output=True, text=True)
+
+    events = int(run(0).stderr)
+    whole = (tmp_path / "cifar10.h5").read_bytes()
+    for share in shares:
+        (tmp_path / "cifar10.h5").unlink(missing_ok=True)
+        done = run(1 + int(events * (share if isinstance(share, float) else 0.9 + share / 601)))
+        assert done.returncode == 130, done
+        assert done.stderr == "interrupted: nothing was changed by halves; the same command starts again\n"
+        left = [path.name for path in tmp_path.iterdir() if path.name != "raw"]
+        assert left in ([], ["cifar10.h5"]) and all((tmp_path / name).read_bytes() == whole for name in left)
+    run(events + 1000)
+    assert (tmp_path / "cifar10.h5").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: NAME"),
+        (["cifra10"], "argument NAME: invalid choice: 'cifra10' (choose from "),
+        (["cifar10", "--rot", "x"], "unrecognized arguments: --rot x"),
+        (["cifar10", "--raw"], "argument --raw: expected one argument"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.startswith(f"error: {message}") and error.count("\n") == 1
+
+
+def test_only_what_is_damaged_is_written_again(tmp_path, tiny, capsys, monkeypatch):
+    """Not another set, not a file of a later version, and not one that cannot be read now."""
+    write_small_cifar10(tmp_path / "raw", tiny)
+    path, command = tmp_path / "cifar10.h5", ["cifar10", "--root", str(tmp_path)]
+    hdf5.write(path, tiny)
+    before = path.read_bytes()
+    assert cli.main(command) == 2 and path.read_bytes() == before
+    assert f"error: {path} holds the set 'tiny', not 'cifar10'; move it away and run" in capsys.readouterr().err
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = hdf5.encode_attribute(2)
+    before = path.read_bytes()
+    assert cli.main(command) == 2 and path.read_bytes() == before
+    assert capsys.readouterr().err.endswith(f"prepare.py cifar10 --root {tmp_path} --force\n")
+    for error in (PermissionError(13, "Permission denied"), MemoryError()):
+
+        def fails(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(hdf5, "opened", fails)
+        assert cli.main(command) == 2 and path.read_bytes() == before
+        assert capsys.readouterr().err.startswith("error: ")
+    monkeypatch.undo()
+    assert cli.main([*command, "--force"]) == 0 and hdf5.verify(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_may_not_be_written(tmp_path, tiny, capsys):
+    write_small_cifar10(tmp_path / "raw", tiny)
+    (tmp_path / "root").mkdir(mode=0o555)
+    assert cli.main(["cifar10", "--raw", str(tmp_path / "raw"), "--root", str(tmp_path / "root")]) == 2
+    assert capsys.readouterr().err == f"error: cannot write {tmp_path}/root/cifar10.h5: Permission denied\n"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, tiny, capsys):
+    write_small_cifar10(tmp_path / "raw", tiny)
+    (tmp_path / "root").touch()
+    assert cli.main(["cifar10", "--raw", str(tmp_path / "raw"), "--root", str(tmp_path / "root")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: cannot write {tmp_path}/root/cifar10.h5: ") and error.count("\n") == 1
