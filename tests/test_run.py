@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ import torch
 
 from seval import record
 from seval.claim import claim
+from seval.data import hdf5
+from seval.data.image_set import fingerprint, fingerprint_0_1
 from seval.errors import ConfigError, MissingPrerequisite, RecordError, RunBusy
 from seval.run import Run
 from tests.settings import result, small
+from tests.standins import TINY
 
 METHODS = ["supervised", "supervised_la", "fixmatch", "fixmatch_la", "fixmatch_seval_estim", "fixmatch_seval"]
 
@@ -137,3 +141,29 @@ def test_progress_is_read_from_disk(tmp_path):
     for file in run.folder.glob("claim.*"):
         file.unlink()
     assert run.progress() is None
+
+
+def test_a_record_of_other_data_is_refused_where_the_data_is_here(tmp_path):
+    run = Run(small("supervised", tmp_path / "runs", "DATASET.ROOT", str(tmp_path)))
+    shutil.copy(TINY, tmp_path)
+    run.execute()
+    images = hdf5.read(TINY)
+    hdf5.write(tmp_path / "tiny.h5", images._replace(mean=tuple(value / 2 for value in images.mean)))
+    with pytest.raises(RecordError, match="belongs to another data"):
+        run.record()
+    (tmp_path / "tiny.h5").write_bytes(b"damaged")
+    assert run.record()
+    (tmp_path / "tiny.h5").unlink()
+    assert run.record()
+
+
+def test_a_record_of_version_0_1_is_matched_by_the_arrays_of_its_data(tmp_path):
+    run = Run(small("supervised", tmp_path))
+    done = {key: value for key, value in run.execute().items() if key not in ("sha256", "artifacts")}
+    for data, right in ((fingerprint_0_1(run.image_set), True), (fingerprint(run.image_set), False)):
+        (run.folder / "record.json").write_text(json.dumps(done | {"data": data}), encoding="utf-8")
+        if right:
+            assert run.record()["data"] == data
+        else:
+            with pytest.raises(RecordError, match="belongs to another data"):
+                run.record()
