@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seval.data.image_set import ImageSet, check_arrays
+from seval.data.checks import check_arrays
+from seval.data.image_set import ImageSet
 from seval.data.sources import SOURCES
 from tests.data.mutations import mutated, outcome
 from tests.data.test_sources_fashion_mnist import write_fashion
@@ -78,8 +79,8 @@ CAMPAIGN = {
     "STL-10, .tar.gz": ("stl10", packed(write_stl10, "stl10_binary.tar.gz"), "*.gz", mutated, 20),
     "IDX, .gz": ("fashion_mnist", write_fashion, "*.gz", mutated, 80),
     "IDX": ("fashion_mnist", write_fashion, "*.gz", inside_gzip, 80),
-    "Semi-Aves, images": ("semi_aves", write_semi_aves, "*/test/*.jpg", mutated, 25),
-    "Semi-Aves, lists": ("semi_aves", write_semi_aves, "*/*.txt", mutated, 40),
+    "Semi-Aves, images": ("semi_aves", write_semi_aves, "*/test/*.jpg", mutated, 15),
+    "Semi-Aves, lists": ("semi_aves", write_semi_aves, "*/*.txt", mutated, 30),
     "ImageNet": ("small_imagenet127", write_imagenet, "*", mutated, 40),
     "ImageNet, protocol 5": ("small_imagenet127", lambda r, t: write_imagenet(r, t, form="5"), "*", mutated, 40),
     "ImageNet, .npz": ("small_imagenet127", lambda r, t: write_imagenet(r, t, form="npz"), "*", mutated, 40),
