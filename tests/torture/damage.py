@@ -48,12 +48,12 @@ DAMAGES = (flip, hole, cut)
 
 def reader(kind: str, path: Path, lab: tuple[Path, Path]) -> Callable[[], object]:
     """The function of the product that reads this kind of file."""
-    if kind == "record.json":
-        return next(run for run in small.chain(*lab) if run.folder == path.parent).record
+    if kind in ("record.json", "artifacts.h5"):
+        first, second = small.chain(*lab)
+        return first.record if kind == "record.json" else second.artifacts
     return {
         "checkpoint.pt": lambda: record.load_checkpoint(path),
         "metrics.jsonl": lambda: record.read_lines(path),
-        "artifacts.h5": lambda: record.load_artifacts(path),
         "tiny.h5": lambda: hdf5.read(path),
         "ledger": lambda: submissions(path.parent),
         "claim": lambda: holder(path.parent),
