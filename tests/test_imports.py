@@ -23,7 +23,7 @@ FLOORS = (
     ("seval.policy",),
     ("seval.models", "seval.losses"),
     ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves"),
-    ("seval.files", "seval.provenance"),
+    ("seval.files", "seval.keys", "seval.provenance"),
     ("seval.text",),
     ("seval.errors", "seval.defaults", "seval.metrics", "seval.signals", "seval.versions"),
 )
