@@ -120,11 +120,13 @@ def _from_all(labels: np.ndarray, cfg: Node) -> Splits:
     """Protocols usb and acr."""
     usb, tail, members = cfg.DATASET.PROTOCOL == "usb", own_node(cfg), _whole_classes(labels, cfg)
 
-    def counts(head: int, factor: float) -> list[int]:
-        return _by_powers(head // len(members) if usb and factor == 1 else head, factor, num_classes=len(members))
+    def counts(key: str, factor: float) -> list[int]:
+        total = usb and factor == 1
+        head = _share(f"DATASET.{node_of(cfg.DATASET.NAME)}.{key}", tail[key], len(members)) if total else tail[key]
+        return _by_powers(head, factor, num_classes=len(members))
 
-    n = counts(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L)
-    m = counts(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL)
+    n = counts("NUM_LABELED_HEAD", tail.IMB_FACTOR_L)
+    m = counts("NUM_UNLABELED_HEAD", tail.IMB_FACTOR_UL)
     m = m[::-1] if cfg.DATASET.REVERSE_UL_DISTRIBUTION else m
     _require_room(labels, cfg, n, n, m)
     # the unlabeled images begin after the labeled ones, except in acr, which repeats these
@@ -169,7 +171,7 @@ def _validation(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:
     if cfg.DATASET.NUM_VALID <= 0:
         return np.arange(len(labels)), _NONE
     members = _shuffled(_members(labels), cfg.SEED)
-    per_class = cfg.DATASET.NUM_VALID // len(members)
+    per_class = _share("DATASET.NUM_VALID", cfg.DATASET.NUM_VALID, len(members))
     return _join(m[per_class:] for m in members), _join(m[:per_class] for m in members)
 
 
@@ -198,6 +200,11 @@ def _hold_out(
                 f"holding out {count} labels of class {c} leaves none of its {len(m)}; "
                 "lower DATASET.HELD_OUT_PER_CLASS or set DATASET.HELD_OUT_PORTION"
             )
+    if not any(counts):
+        raise ConfigError(
+            f"DATASET.HELD_OUT_PORTION {dataset.HELD_OUT_PORTION:g} holds out no label of any class, as the largest "
+            f"has {max(map(len, members))}; raise it, or set DATASET.HELD_OUT_PER_CLASS"
+        )
     return _join(m[count:] for m, count in pairs), _join(m[:count] for m, count in pairs)
 
 
@@ -259,7 +266,8 @@ def _require_room(labels: np.ndarray, cfg: Node, labeled: list[int], pools: list
     for key, given in keys.items():
         if given < 0:
             raise ConfigError(f"{key} is {given}, but must not be negative")
-    valid = cfg.DATASET.NUM_VALID // len(labeled) if cfg.DATASET.PROTOCOL == "seval" else 0
+    published = cfg.DATASET.PROTOCOL == "seval"
+    valid = _share("DATASET.NUM_VALID", cfg.DATASET.NUM_VALID, len(labeled)) if published else 0
     for c, (has, n, pool, m) in enumerate(zip(np.bincount(labels), labeled, pools, unlabeled, strict=True)):
         if not n:
             raise ConfigError(
@@ -271,6 +279,17 @@ def _require_room(labels: np.ndarray, cfg: Node, labeled: list[int], pools: list
                 f"class {c} has {has} training images, but {valid} for validation, {pool} for labels and {m} unlabeled "
                 f"are needed; lower DATASET.NUM_VALID, {name}.NUM_LABELED_HEAD or {name}.NUM_UNLABELED_HEAD"
             )
+
+
+def _share(key: str, total: int, num_classes: int) -> int:
+    """An equal share of the `total` images for every class. Raises `ConfigError` where images would be left over."""
+    share, rest = divmod(total, num_classes)
+    if rest:
+        raise ConfigError(
+            f"{key} is {total}, but must be a multiple of {num_classes}, the number of classes: "
+            f"{share * num_classes} or {(share + 1) * num_classes}"
+        )
+    return share
 
 
 def _join(parts: Iterable[np.ndarray]) -> np.ndarray:
