@@ -15,6 +15,7 @@ FLOORS = (
     ("main", "commands"),
     ("repro.launch",),
     ("repro.tables",),
+    ("seval.command",),
     ("seval.run",),
     ("seval.train",),
     ("seval.evaluate",),
