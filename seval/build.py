@@ -175,8 +175,9 @@ def check_sizes(cfg: Node, image_set: ImageSet) -> None:
     """Raise `ConfigError` where the configured views cannot be made of the images of this set."""
     images, decoded = image_set.train.images, cfg.DATASET.DECODED_SIZE
     height, width = images.shape[2:] if isinstance(images, np.ndarray) else (decoded, decoded)
-    rotates = ALGORITHMS.known[ALGORITHMS.read(cfg.ALGORITHM.NAME).name].rotates
-    Geometry.of(cfg.DATASET).require_room((height, width), square=rotates)
+    algorithm = ALGORITHMS.known[ALGORITHMS.read(cfg.ALGORITHM.NAME).name]
+    geometry = replace(Geometry.of(cfg.DATASET), resized_first=algorithm.resized_first)
+    geometry.require_room((height, width), square=algorithm.rotates)
 
 
 def chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:

@@ -59,6 +59,13 @@ def test_views_that_cannot_be_made_are_refused(method, overrides, words):
         sizes(images_of(16, 16), method, *overrides)
 
 
+def test_a_square_is_cut_out_of_the_size_that_the_view_has_then():
+    small = ["DATASET.RESOLUTION", 8, "DATASET.CUTOUT", 9]
+    sizes(images_of(16, 16), "fixmatch", *small)  # resized last
+    with pytest.raises(ConfigError, match="CUTOUT is 9, but views have 8 pixels a side"):
+        sizes(images_of(16, 16), "remixmatch", *small)
+
+
 def test_the_largest_sizes_make_views():
     pixels, draws = torch.randint(256, (8, 1, 16, 16), dtype=torch.uint8), torch.Generator().manual_seed(0)
     for overrides in (

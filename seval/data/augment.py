@@ -147,7 +147,8 @@ class Geometry:
             raise ConfigError(f"DATASET.CROP is {self.crop}, but {images}; set it to at most {side}, or to 0 for none")
         if self.padding >= side:  # a reflection does not repeat the border
             raise ConfigError(f"DATASET.PADDING is {self.padding}, but {images}; set it to at most {side - 1}")
-        if self.cutout > (view := self.crop or side):
+        resized = self.resolution if self.resized_first else 0  # before the square is cut out
+        if self.cutout > (view := resized or self.crop or side):
             raise ConfigError(f"DATASET.CUTOUT is {self.cutout}, but views have {view} pixels a side; lower it to that")
         if self.crop and height != width:
             raise ConfigError(f"DATASET.CROP is {self.crop}, but {images}; only squares are cropped: set it to 0")
