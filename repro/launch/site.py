@@ -127,7 +127,12 @@ class Site:
         script = "\n".join([*self.setup(), f"{self.python} -m seval.versions"])
         try:
             done = subprocess.run(
-                ["bash", "-c", script], capture_output=True, text=True, timeout=300, env=slurm_environment()
+                ["bash", "-c", script],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=300,
+                env=slurm_environment(),
             )
             return dict(json.loads(done.stdout.strip().splitlines()[-1]))
         except (subprocess.TimeoutExpired, ValueError, TypeError, IndexError) as error:
@@ -144,7 +149,7 @@ class Site:
             return self.image
         about = [str(path.resolve()), path.stat().st_size, path.stat().st_mtime]
         try:
-            known = json.loads(cache.read_text())
+            known = json.loads(cache.read_text("utf-8"))
         except (OSError, ValueError):
             known = {}
         if known.get("about") != about:
