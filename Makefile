@@ -68,7 +68,7 @@ lock: $(VENV)/ready  ## pin the container's packages, keeping valid pins; LOCK_A
 	  --generate-hashes --extra report --extra test $(LOCK_ARGS) --output-file requirements.lock pyproject.toml
 
 clean:  ## remove the virtual environment and caches; keeps runs
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info build
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -156,26 +156,38 @@ def with_selected(labeled: Images, unlabeled: Images, artifacts: dict[str, np.nd
 
 def place(cfg: Node, image_set: ImageSet, splits: Splits, device: torch.device) -> dict[str, Images]:
     """Stored images and labels of every split, on the device. Encoded images are streamed to it instead."""
-    geometry = Geometry.of(cfg.DATASET)
+    check_sizes(cfg, image_set)
     decoder = Decoder(size=cfg.DATASET.DECODED_SIZE, workers=cfg.RUNTIME.WORKERS)
 
     def images(part: Part, index: np.ndarray) -> Images:
         labels = torch.from_numpy(part.labels[index]).to(device)
         if isinstance(part.images, np.ndarray):
-            geometry.require_room(min(part.images.shape[2:]))
             return HeldImages(labels, torch.from_numpy(part.images[index]).to(device))
         assert not isinstance(part.images, Blocks)  # a set that is read for training has none
-        geometry.require_room(decoder.size)
         return LazyImages(labels=labels, source=part.images, index=index, decoder=decoder)
 
     parts = {"unlabeled": image_set.unlabeled or image_set.train}
     data = {name: images(parts.get(name, image_set.train), index) for name, index in splits._asdict().items()}
-    return data | {"test": images(image_set.test, _chosen_test(cfg, image_set.test.labels))}
+    return data | {"test": images(image_set.test, chosen_test(cfg, image_set.test.labels))}
 
 
-def _chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:
-    """Indices of the test images used: all, or the first N of each class."""
+def check_sizes(cfg: Node, image_set: ImageSet) -> None:
+    """Raise `ConfigError` where the configured views cannot be made of the images of this set."""
+    images, decoded = image_set.train.images, cfg.DATASET.DECODED_SIZE
+    height, width = images.shape[2:] if isinstance(images, np.ndarray) else (decoded, decoded)
+    algorithm = ALGORITHMS.known[ALGORITHMS.read(cfg.ALGORITHM.NAME).name]
+    geometry = replace(Geometry.of(cfg.DATASET), resized_first=algorithm.resized_first)
+    geometry.require_room((height, width), square=algorithm.rotates)
+
+
+def chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:
+    """Indices of the test images used: all, or the first N of each class, for which every class must have N."""
     counts = np.bincount(labels)
+    if cfg.DATASET.NUM_TEST > counts.min():
+        raise ConfigError(
+            f"DATASET.NUM_TEST is {cfg.DATASET.NUM_TEST}, but class {counts.argmin()} has {counts.min()} test images; "
+            "set it to at most that, or to 0 for all test images"
+        )
     most = cfg.DATASET.NUM_TEST or counts.max()
     if node_of(cfg.DATASET.NAME) == "IMAGENET" and cfg.DATASET.IMAGENET.TEST == "balanced":
         most = min(most, counts.min())

@@ -1,23 +1,24 @@
 """Merges YAML files and `KEY VALUE` overrides into the defaults, checks them, and says what differs."""
 
 import difflib
-import math
-from ast import literal_eval
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
-
 from seval.algorithms import ALGORITHMS
-from seval.defaults import ALIASES, CHECKS, CHOICES, DEFAULTS, NOT_IDENTITY, Node, node_of
-from seval.errors import ConfigError, one_line
+from seval.defaults import CHECKS, DEFAULTS, FOR_ALL, NOT_IDENTITY, Node, node_of
+from seval.errors import ConfigError
+from seval.files import read_text
+from seval.keys import GROUPS, STANDARD, flatten, some, value_of
 from seval.losses import LABELED_LOSSES
 from seval.models.network import CLASSIFIERS
 from seval.policy.language import canonical
+from seval.text import short, yaml_value
 
-_parsed = lru_cache(512)(yaml.safe_load)  # keyed by text: a table reads few files, each hundreds of times
+_parsed = lru_cache(512)(yaml_value)  # keyed by text and name: a table reads few files, each hundreds of times
+_DEEPEST = 50  # files one below the other, or runs one before the other
+_STEP = 2**20  # images in one step
 
 
 def defaults() -> Node:
@@ -32,36 +33,24 @@ def load(files: str | Path | Sequence[str | Path] = (), overrides: Sequence[obje
     """
     cfg = defaults()
     for file in [files] if isinstance(files, str | Path) else files:
-        for key, value, where in _read(Path(file)):
-            _set(cfg, key, value, where)
+        for key, value in read_file(Path(file)).items():
+            _set(cfg, key, value)
     return with_overrides(cfg, overrides)
 
 
 def with_overrides(cfg: Node, overrides: Sequence[object]) -> Node:
     """A frozen copy of `cfg`, changed by `KEY VALUE` pairs."""
     if len(overrides) % 2:
-        words = f"{len(overrides)} words were given: {' '.join(map(str, overrides))}"
-        raise ConfigError(f"overrides are KEY VALUE pairs, but {words}")
+        words = short(" ".join(map(short, overrides[:50])))
+        raise ConfigError(f"overrides are KEY VALUE pairs, but {len(overrides)} words were given: {words}")
     cfg = cfg.clone()
     cfg.defrost()
-    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
-        _set(cfg, str(key), value, "the command line")
+    for key, value in zip(map(str, overrides[::2]), overrides[1::2], strict=True):
+        _set(cfg, key, value_of(key, value, "the command line"))
     _check(cfg)
     _canonicalize(cfg)
     cfg.freeze()
     return cfg
-
-
-def flatten(cfg: dict, prefix: str = "") -> dict[str, object]:
-    """`{"SOLVER.BASE_LR": 0.03, ...}`, in the order of seval/defaults.py."""
-    flat: dict[str, object] = {}
-    for key, value in cfg.items():
-        inner = isinstance(value, dict) and value
-        flat |= flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return flat
-
-
-_STANDARD = flatten(DEFAULTS)
 
 
 def settings(cfg: Node) -> dict[str, object]:
@@ -77,65 +66,74 @@ def settings(cfg: Node) -> dict[str, object]:
 
 def delta(cfg: Node) -> dict[str, object]:
     """The settings that differ from the defaults. A run's identity is computed from them."""
-    return {key: value for key, value in settings(cfg).items() if value != _STANDARD[key]}
+    return {key: value for key, value in settings(cfg).items() if value != STANDARD[key]}
 
 
-def _read(file: Path, seen: tuple[Path, ...] = ()) -> Iterator[tuple[str, object, str]]:
-    """The (key, value, file) triples of a YAML file, after those of its `_BASE_` files."""
-    if file.resolve() in seen:
-        raise ConfigError(f"{file} includes itself through _BASE_: {' -> '.join(map(str, seen))}")
+def read_file(path: Path, known: dict[str, dict] | None = None, above: tuple[str, ...] = ()) -> dict[str, object]:
+    """The keys and values of a YAML file, laid over those of its `_BASE_` files. Raises `ConfigError`.
+
+    `known` are the files that were read before, and `above` those that led to this one.
+    """
+    known = {} if known is None else known
+    place = os.path.realpath(str(path).replace("\0", "?"))
+    if place in above:
+        raise ConfigError(f"{path} includes itself through _BASE_: {' -> '.join(map(os.path.basename, above[-5:]))}")
+    if len(above) > _DEEPEST:
+        raise ConfigError(f"{path} is more than {_DEEPEST} _BASE_ files deep")
+    if place not in known:
+        content = _content(path)
+        bases = content.get("_BASE_", [])
+        bases = [bases] if isinstance(bases, str) else bases
+        if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+            raise ConfigError(f"_BASE_ in {path} must be a list of files, but is {short(bases)}")
+        values: dict[str, object] = {}
+        for base in bases:
+            values |= read_file(path.parent / base, known, (*above, place))
+        known[place] = values | _own(content, path)
+    return known[place]
+
+
+def _content(path: Path) -> dict:
     try:
-        content = _parsed(file.read_text()) or {}
+        content = _parsed(read_text(path), str(path))
     except FileNotFoundError:
-        near = sorted(p.name for p in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
-        hint = f"; that folder has {', '.join(near)}" if near else ""
-        raise ConfigError(f"no configuration file {file}{hint}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"cannot read {file}: {one_line(error)}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file} must contain keys and values, but is a {type(content).__name__}")
-    content = dict(content)  # a copy: the parsed original is cached
-    bases = content.pop("_BASE_", [])
-    bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"_BASE_ in {file} must be a list of files, but is {bases!r}")
-    for base in bases:
-        yield from _read(file.parent / base, (*seen, file.resolve()))
-    for key, value in flatten(content).items():
-        yield key, value, str(file)
+        near = {file.stem: file.name for file in sorted(path.parent.glob("*.yaml"))}
+        close = difflib.get_close_matches(path.stem[:100], near, n=1)
+        hint = f"did you mean {near[close[0]]}?" if close else f"that folder has {some(near.values()) or 'none'}"
+        raise ConfigError(f"no configuration file {path}; {hint}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"cannot read {path}: it is not text in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(str(error)) from None
+    if not isinstance(content, dict | None):
+        raise ConfigError(f"{path} must contain keys and values, but is a {type(content).__name__}")
+    return content or {}
 
 
-def _set(cfg: Node, key: str, value: object, where: str) -> None:
-    if key not in _STANDARD:
-        if inside := [known for known in _STANDARD if known.startswith(f"{key}.")]:
-            raise ConfigError(f"{key} in {where} is a group of keys, not one key; set one of {', '.join(inside)}")
-        near = difflib.get_close_matches(key.upper(), _STANDARD, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"unknown key {key!r} in {where}; did you mean {near!r}?")
+def _own(content: Mapping[str, object], path: Path) -> dict[str, object]:
+    """The keys that a file itself sets; a key is written once, in its group or with its full name."""
+    own: dict[str, object] = {}
+    for key, value in _leaves(content):
+        if key in own:
+            raise ConfigError(f"{key} is given twice in {path}")
+        own[key] = value_of(key, value, str(path))
+    return own
+
+
+def _leaves(content: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in content.items():
+        if isinstance(value, dict) and value and f"{prefix}{name}." in GROUPS:
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif prefix or name != "_BASE_":
+            yield f"{prefix}{name}", value
+
+
+def _set(cfg: Node, key: str, value: object) -> None:
     node = cfg
     *path, last = key.split(".")
     for part in path:
         node = node[part]
-    node[last] = _coerce(key, value, _STANDARD[key], where)
-
-
-def _coerce(key: str, value: object, default: object, where: str) -> object:
-    """Convert a value to the type of its default. Text is read as a Python literal; an int is accepted for a float."""
-    if isinstance(value, str) and not isinstance(default, str):
-        with suppress(ValueError, SyntaxError):
-            value = literal_eval(value)
-    if isinstance(value, tuple):
-        value = list(value)
-    if isinstance(value, str) and (key in CHOICES or key == "ALGORITHM.NAME"):
-        value = ALIASES.get(value, value)
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if isinstance(default, str) and isinstance(value, int | float):
-        value = str(value)
-    if type(value) is not type(default):
-        raise ConfigError(
-            f"{key} is {value!r} in {where}, but must be of type {type(default).__name__} (its default is {default!r})"
-        )
-    return value
+    node[last] = value
 
 
 def _canonicalize(cfg: Node) -> None:
@@ -165,19 +163,21 @@ def _canonicalize(cfg: Node) -> None:
 
 def _check(cfg: Node) -> None:
     """Check each key by itself, then conditions between keys."""
-    flat = flatten(cfg)
-    for key, value in flat.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key} is {value}, but must be a finite number")
-        if key in CHECKS and not CHECKS[key].holds(value):
-            raise ConfigError(f"{key} is {value!r}, but must be {CHECKS[key].words}")
+    for key, value in flatten(cfg).items():
+        for check in (*FOR_ALL, *([CHECKS[key]] if key in CHECKS else [])):
+            if not check.holds(value):
+                raise ConfigError(f"{key} is {short(value)}, but must be {check.words}")
+    _check_chain(cfg.PREREQUISITE)
     if cfg.SOLVER.MAX_ITER % cfg.PERIODS.EVAL:
         raise ConfigError(
             f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}, but must be a multiple of PERIODS.EVAL, "
             f"which is {cfg.PERIODS.EVAL}"
         )
-    if len(cfg.PREREQUISITE) % 2 or not all(key in flat for key in cfg.PREREQUISITE[::2]):
-        raise ConfigError(f"PREREQUISITE is {cfg.PREREQUISITE}, but must be a list of KEY, VALUE pairs")
+    if (images := cfg.SOLVER.IMS_PER_BATCH * (1 + cfg.SOLVER.UNLABELED_BATCH_RATIO)) > _STEP:
+        raise ConfigError(
+            f"a step has {images} images, at most {_STEP} are possible; lower SOLVER.IMS_PER_BATCH or "
+            "SOLVER.UNLABELED_BATCH_RATIO"
+        )
     if not any(head.LABELED_LOSS for head in cfg.HEADS.values()):
         raise ConfigError("no head has a LABELED_LOSS, so there is nothing to train; set HEADS.LINEAR.LABELED_LOSS")
     if cfg.MODEL.FROZEN and not cfg.PREREQUISITE:
@@ -187,3 +187,14 @@ def _check(cfg: Node) -> None:
         )
     if cfg.MODEL.PRETRAINED and cfg.MODEL.NAME != "resnet50":
         raise ConfigError(f"MODEL.PRETRAINED is True, but there are weights of resnet50 only, not of {cfg.MODEL.NAME}")
+
+
+def _check_chain(pairs: list) -> None:
+    """Check the keys and values of PREREQUISITE, and of the PREREQUISITE among them."""
+    for _ in range(_DEEPEST):
+        if len(pairs) % 2 or not all(isinstance(key, str) for key in pairs[::2]):
+            raise ConfigError(f"PREREQUISITE is {short(pairs)}, but must be a list of KEY, VALUE pairs")
+        given = {key: value_of(key, value, "PREREQUISITE") for key, value in zip(pairs[::2], pairs[1::2], strict=True)}
+        if not (pairs := given.get("PREREQUISITE", [])):
+            return
+    raise ConfigError(f"PREREQUISITE names a chain of more than {_DEEPEST} runs")

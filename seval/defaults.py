@@ -4,6 +4,7 @@ Keys that also exist in the published code keep their name and meaning, so that 
 defaults differ from the published code.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -148,24 +149,37 @@ class Check(NamedTuple):
 
 
 _POSITIVE, _NOT_NEGATIVE = Check(lambda value: value > 0, "positive"), Check(lambda value: value >= 0, "at least 0")
+
+
+def _between(least: int, most: int) -> Check:
+    return Check(lambda value: least <= value <= most, f"between {least} and {most}")
+
+
+_SIDE, _PROCESSES = 4096, 1024  # the most pixels of a side, and the most threads or processes
 _RATIO = Check(lambda value: value >= 1, "at least 1: an imbalance ratio is the largest class over the smallest")
 _REVERSIBLE = _RATIO._replace(
     words=f"{_RATIO.words}; to reverse the unlabeled set, set DATASET.REVERSE_UL_DISTRIBUTION to True"
 )
 _TAILS = ("CIFAR10", "CIFAR100", "FASHION_MNIST", "TINY")
+#: What every value must be.
+FOR_ALL = (
+    Check(lambda value: not isinstance(value, float) or math.isfinite(value), "a finite number"),
+    Check(lambda value: type(value) is not int or abs(value) < 2**32, "between 0 and 2**32 - 1"),
+    Check(lambda value: not isinstance(value, str) or "\0" not in value, "text without NUL characters"),
+)
 #: By key. Checks that involve several keys are in seval/config.py.
 CHECKS = {
     **{key: Check(choices.__contains__, f"one of {', '.join(choices)}") for key, choices in CHOICES.items()},
     **{f"DATASET.{name}.IMB_FACTOR_L": _RATIO for name in (*_TAILS, "STL10")},
     **{f"DATASET.{name}.IMB_FACTOR_UL": _REVERSIBLE for name in _TAILS},
     **{f"DATASET.{key}": _NOT_NEGATIVE for key in ("NUM_VALID", "NUM_TEST", "HELD_OUT_PER_CLASS")},
-    **{f"DATASET.{key}": _NOT_NEGATIVE for key in ("PADDING", "CROP", "CUTOUT", "RESOLUTION")},
+    **{f"DATASET.{key}": _between(0, _SIDE) for key in ("PADDING", "CROP", "CUTOUT", "RESOLUTION")},
     **{f"SOLVER.{key}": _POSITIVE for key in ("MAX_ITER", "IMS_PER_BATCH", "UNLABELED_BATCH_RATIO", "EVAL_BATCH")},
-    **{f"SOLVER.{key}": _NOT_NEGATIVE for key in ("MOMENTUM", "WEIGHT_DECAY", "WARMUP_ITERS")},
+    **{f"SOLVER.{key}": _NOT_NEGATIVE for key in ("MOMENTUM", "WEIGHT_DECAY", "GAMMA", "WARMUP_ITERS")},
     **{f"PERIODS.{key}": _POSITIVE for key in ("EVAL", "CHECKPOINT", "QUALITY")},
-    **{f"RUNTIME.{key}": _NOT_NEGATIVE for key in ("THREADS", "WORKERS")},
+    **{f"RUNTIME.{key}": _between(0, _PROCESSES) for key in ("THREADS", "WORKERS")},
     "SEED": Check(lambda value: 0 <= value < 2**32, "between 0 and 2**32 - 1, so that the run can be repeated"),
-    "DATASET.DECODED_SIZE": _POSITIVE,
+    "DATASET.DECODED_SIZE": _between(1, _SIDE),
     "DATASET.SAMPLER_BETA": Check(
         lambda value: 0 <= value <= 1, "between 0 (each image alike) and 1 (each class alike)"
     ),
@@ -173,14 +187,18 @@ CHECKS = {
         lambda value: 0 < value < 1, "between 0 and 1: every class must keep labels to train on"
     ),
     "MODEL.DEPTH": Check(
-        lambda value: value >= 10 and (value - 4) % 6 == 0, "10, 16, 22, 28, ...: a wide ResNet has 6n + 4 layers"
+        lambda value: 10 <= value <= 1000 and (value - 4) % 6 == 0,
+        "10, 16, 22, 28, ..., at most 1000: a wide ResNet has 6n + 4 layers",
     ),
-    "MODEL.WIDTH": _POSITIVE,
+    "MODEL.WIDTH": _between(1, 100),
     "MODEL.EMA_DECAY": Check(lambda value: 0 <= value < 1, "at least 0 and less than 1"),
     "ALGORITHM.UNLABELED_WEIGHT": _NOT_NEGATIVE,
     "SOLVER.BASE_LR": _POSITIVE,
-    "SOLVER.STEPS": Check(lambda value: all(type(step) is int for step in value), "a list of whole numbers"),
+    "SOLVER.STEPS": Check(
+        lambda value: all(type(step) is int and step >= 0 for step in value), "a list of whole numbers from 0 up"
+    ),
     "OUTPUT_DIR": Check(bool, "a folder for the runs"),
+    "GPU_ID": Check(lambda value: value >= -1, "the number of a GPU, from 0 up, or -1 for the CPU"),
 }
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seval.errors import RecipeError
 from seval.recipes import Kind
 
 #: Takes logits (B, C), labels (B,) (for mixed images: probabilities (B, C)) and progress in [0, 1].
@@ -47,7 +48,10 @@ def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
     """(C,) weights (1 - beta) / (1 - beta^n), scaled to mean 1 (class-balanced loss, Cui et al., arXiv 1901.05555).
 
     beta = 0 gives all classes the same weight. A class without images gets the weight of a class with one image.
+    Raises `RecipeError` unless 0 <= beta < 1.
     """
+    if not 0 <= beta < 1:
+        raise RecipeError(f"beta is {beta:g}, but must be at least 0 and below 1")
     weights = (1 - beta) / (1 - beta ** class_counts.double().clamp_min(1))
     return (weights / weights.mean()).float()
 

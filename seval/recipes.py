@@ -3,11 +3,14 @@
 import ast
 import difflib
 import inspect
-import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from seval.errors import RecipeError
+from seval.text import LONGEST, short, short_line
+
+_LARGEST = 1e18  # no number of a recipe reaches it
 
 
 class Recipe(NamedTuple):
@@ -30,19 +33,21 @@ class Kind(NamedTuple):
 
     def read(self, text: str, within: str = "") -> Recipe:
         """Parse `name` or `name(1, key=2)`. Raises `RecipeError`, naming `within`, the policy that contains it."""
-        where = f" in policy {within!r}" if within else ""
-        name, values, named = _parse(text, f"{self.name} {text.strip()!r}{where}")
+        where = f" in policy {short(within, 80)}" if within else ""
+        what = f"{self.name} {short(text.strip(), 80)}{where}"
+        name, values, named = _parse(text, what)
         if name not in self.known:
-            near = difflib.get_close_matches(name, self.known, n=1)
+            near = difflib.get_close_matches(name[:100], self.known, n=1)
             hint = f"; did you mean {near[0]!r}" if near else ""
-            raise RecipeError(f"unknown {self.name} {name!r}{where}{hint}; known: {', '.join(sorted(self.known))}")
+            known = ", ".join(sorted(self.known))
+            raise RecipeError(f"unknown {self.name} {short(name, 60)}{where}{hint}; known: {known}")
         parameters = list(inspect.signature(self.known[name]).parameters.values())[self.given :]
-        signature, what = inspect.Signature(parameters), f"{self.name} {text.strip()!r}{where}"
+        signature = inspect.Signature(parameters)
         try:
             bound = signature.bind(*values, **named).arguments
         except TypeError as error:
             takes = ", ".join(str(p).replace("'", "") for p in parameters) or "no arguments"
-            raise RecipeError(f"{what}: {error}; it takes {takes}") from None
+            raise RecipeError(f"{what}: {short_line(error, 120)}; it takes {takes}") from None
         return Recipe(name, _changed(bound, signature, what))
 
     def canonical(self, text: str) -> str:
@@ -58,13 +63,18 @@ class Kind(NamedTuple):
 def _parse(text: str, what: str) -> tuple[str, list[Any], dict[str, Any]]:
     """(name, positional values, named values)."""
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        if len(text) > LONGEST:
+            raise ValueError
+        with warnings.catch_warnings():  # Python warns of some texts that it refuses here anyway
+            warnings.simplefilter("ignore")
+            node = ast.parse(text.strip(), mode="eval").body
         call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-        if not isinstance(call.func, ast.Name) or any(keyword.arg is None for keyword in call.keywords):
+        names = [keyword.arg for keyword in call.keywords]
+        if not isinstance(call.func, ast.Name) or None in names or len(set(names)) < len(names):
             raise ValueError
         named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
         return call.func.id, [ast.literal_eval(arg) for arg in call.args], named
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, OverflowError):
         raise RecipeError(f"cannot read {what}; write name, name(0.95) or name(key=0.95)") from None
 
 
@@ -73,10 +83,11 @@ def _changed(bound: Mapping[str, Any], signature: inspect.Signature, what: str) 
     changed = {}
     for key, value in bound.items():
         default = signature.parameters[key].default
-        value = float(value) if isinstance(default, float) and type(value) is int else value
-        endless = isinstance(value, float) and math.isinf(value)
-        if default is not inspect.Parameter.empty and (type(value) is not type(default) or endless):
-            raise RecipeError(f"{what}: {key} is {value!r}, but must be a finite {type(default).__name__}")
+        if isinstance(default, float) and type(value) is int and abs(value) < _LARGEST:
+            value = float(value)
+        kind = type(value if default is None or default is inspect.Parameter.empty else default)
+        if type(value) is not kind or isinstance(value, int | float) and not abs(value) < _LARGEST:
+            raise RecipeError(f"{what}: {key} is {short(value)}, but must be a finite {kind.__name__}")
         if value != default:
             changed[key] = value
     return changed

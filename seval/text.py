@@ -7,6 +7,7 @@ import ast
 import json
 import re
 import reprlib
+import warnings
 from typing import Any, NoReturn
 
 import yaml
@@ -28,7 +29,9 @@ def literal(text: str) -> object:
     if len(text) > LONGEST:
         raise ValueError(f"a value of {len(text)} characters; at most {LONGEST} are read")
     try:
-        value = ast.literal_eval(text.strip())
+        with warnings.catch_warnings():  # Python warns of some texts that mean nothing here
+            warnings.simplefilter("ignore")
+            value = ast.literal_eval(text.strip())
         _check_plain(value)
         return value
     except _FAILURES as error:

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 
-from seval.build import build_network, check_penalties
+from seval.build import build_network, check_penalties, check_sizes, chosen_test
 from seval.config import load
+from seval.data.augment import Geometry
+from seval.data.image_set import ImageSet, Part
 from seval.errors import ConfigError
 from tests.algorithms.slow import head
 
@@ -29,3 +32,76 @@ def test_the_configuration_picks_the_backbone(name, published, features):
     with torch.no_grad():
         assert net.backbone.feature_dim == features and net(torch.zeros(1, 3, 16, 16)).shape == (1, 7)
         assert deepcopy(net).features(torch.zeros(1, 3, 16, 16)).shape == (1, features)
+
+
+def images_of(height: int, width: int) -> ImageSet:
+    part = Part(np.zeros((2, 1, height, width), np.uint8), np.arange(2))
+    return ImageSet("tiny", part, part, ("a", "b"), (0.5,), (0.5,), {})
+
+
+def sizes(images: ImageSet, method: str, *overrides: object) -> None:
+    check_sizes(load((), ["ALGORITHM.NAME", method, *overrides]), images)
+
+
+@pytest.mark.parametrize("method", ["supervised", "fixmatch", "remixmatch"])
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["DATASET.PADDING", 16], "PADDING is 16, but the images have 16 pixels a side; set it to at most 15"),
+        (["DATASET.PADDING", 100, "DATASET.CROP", 8], "PADDING is 100, .* set it to at most 15"),
+        (["DATASET.CROP", 17], "CROP is 17, but the images have 16 pixels a side; set it to at most 16, or to 0"),
+        (["DATASET.CUTOUT", 17], "CUTOUT is 17, but views have 16 pixels a side"),
+        (["DATASET.CROP", 8, "DATASET.CUTOUT", 9], "CUTOUT is 9, but views have 8 pixels a side"),
+    ],
+)
+def test_views_that_cannot_be_made_are_refused(method, overrides, words):
+    with pytest.raises(ConfigError, match=f"^DATASET.{words}"):
+        sizes(images_of(16, 16), method, *overrides)
+
+
+def test_a_square_is_cut_out_of_the_size_that_the_view_has_then():
+    small = ["DATASET.RESOLUTION", 8, "DATASET.CUTOUT", 9]
+    sizes(images_of(16, 16), "fixmatch", *small)  # resized last
+    with pytest.raises(ConfigError, match="CUTOUT is 9, but views have 8 pixels a side"):
+        sizes(images_of(16, 16), "remixmatch", *small)
+
+
+def test_the_largest_sizes_make_views():
+    pixels, draws = torch.randint(256, (8, 1, 16, 16), dtype=torch.uint8), torch.Generator().manual_seed(0)
+    for overrides in (
+        ["PADDING", 15, "CUTOUT", 16],
+        ["PADDING", 15, "CROP", 16],
+        ["PADDING", 15, "CROP", 1, "CUTOUT", 1],
+    ):
+        cfg = load((), [word if k % 2 else f"DATASET.{word}" for k, word in enumerate(overrides)])
+        check_sizes(cfg, images_of(16, 16))
+        geometry = Geometry.of(cfg.DATASET)
+        assert {geometry.view(name, pixels, draws).shape[2] for name in ("eval", "weak", "strong")} == {
+            geometry.crop or 16
+        }
+
+
+def test_encoded_images_have_the_size_to_which_they_are_decoded():
+    encoded = images_of(1, 1)._replace(train=Part([b"", b""], np.arange(2)))
+    sizes(encoded, "fixmatch", "DATASET.DECODED_SIZE", 32, "DATASET.PADDING", 31)
+    with pytest.raises(ConfigError, match="PADDING is 32, but the images have 32 pixels"):
+        sizes(encoded, "fixmatch", "DATASET.DECODED_SIZE", 32, "DATASET.PADDING", 32)
+
+
+def test_only_squares_are_rotated_or_cropped():
+    sizes(images_of(16, 20), "fixmatch")
+    with pytest.raises(ConfigError, match="the images are 16 x 20, and this algorithm rotates them"):
+        sizes(images_of(16, 20), "remixmatch")
+    sizes(images_of(16, 20), "remixmatch", "DATASET.RESOLUTION", 16)
+    with pytest.raises(ConfigError, match="CROP is 8, but the images are 16 x 20; only squares are cropped"):
+        sizes(images_of(16, 20), "fixmatch", "DATASET.CROP", 8, "DATASET.CUTOUT", 4)
+
+
+def test_every_class_has_the_test_images_that_are_asked_for():
+    labels = np.array([0, 1, 0, 1, 0])
+    assert chosen_test(load((), ["DATASET.NUM_TEST", 2]), labels).tolist() == [0, 2, 1, 3]
+    assert chosen_test(load(), labels).tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(
+        ConfigError, match="NUM_TEST is 3, but class 1 has 2 test images; set it to at most that, or to 0"
+    ):
+        chosen_test(load((), ["DATASET.NUM_TEST", 3]), labels)

@@ -15,6 +15,7 @@ FLOORS = (
     ("main", "commands"),
     ("repro.launch",),
     ("repro.tables",),
+    ("seval.command",),
     ("seval.run",),
     ("seval.train",),
     ("seval.evaluate",),
@@ -23,7 +24,7 @@ FLOORS = (
     ("seval.policy",),
     ("seval.models", "seval.losses"),
     ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves"),
-    ("seval.files", "seval.provenance"),
+    ("seval.files", "seval.keys", "seval.provenance"),
     ("seval.text",),
     ("seval.errors", "seval.defaults", "seval.metrics", "seval.signals", "seval.versions"),
 )

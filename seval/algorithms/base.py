@@ -66,6 +66,7 @@ class Algorithm(nn.Module):
     resized_first = False  # whether RandAugment sees images at the size that the network sees, not as they are stored
     num_heads = 0  # how many heads it needs; 0 is any number
     has_student = False  # whether it trains on an unmixed view, which a rule's penalty needs
+    rotates = False  # whether it turns views by a right angle, so that they must be square
 
     def __init__(self, facts: Facts, unlabeled_weight: float) -> None:
         super().__init__()

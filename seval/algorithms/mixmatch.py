@@ -9,6 +9,7 @@ from torch.distributions import Beta
 
 from seval.algorithms.base import Algorithm, Distance, Head, Losses, consistency, step_of
 from seval.data.loader import Batch
+from seval.errors import RecipeError
 from seval.losses import as_probs, ramp, soft_cross_entropy, squared_error
 from seval.models.network import Network
 from seval.models.wide_resnet import linear
@@ -44,6 +45,8 @@ class MixMatch(Algorithm):
 
     def __init__(self, facts: Facts, unlabeled_weight: float, alpha: float = 0.5, ramp: float = 0.016) -> None:
         super().__init__(facts, unlabeled_weight)
+        if alpha < 0.001:
+            raise RecipeError(f"alpha of MixUp is {alpha:g}, but must be at least 0.001")
         self.alpha, self.ramp = alpha, ramp
 
     def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
@@ -93,6 +96,7 @@ class ReMixMatch(MixMatch):
     views = ("weak", "strong", "strong")
     resized_first = True
     has_student = True
+    rotates = True
     guessing = 1
     distance: Distance = staticmethod(soft_cross_entropy)
 

@@ -138,13 +138,22 @@ class Geometry:
         """As the section DATASET of a configuration has it; what an algorithm decides is left at its default."""
         return cls(padding=dataset.PADDING, cutout=dataset.CUTOUT, crop=dataset.CROP, resolution=dataset.RESOLUTION)
 
-    def require_room(self, side: int) -> None:
-        """Raise `ConfigError` where the crop is larger than images of `side` pixels a side."""
+    def require_room(self, size: Size, square: bool = False) -> None:
+        """Raise `ConfigError` where views of images of this size cannot be made, or are not `square` but must be."""
+        height, width = size
+        side = min(size)
+        images = f"the images have {side} pixels a side" if height == width else f"the images are {height} x {width}"
         if self.crop > side:
-            raise ConfigError(
-                f"DATASET.CROP is {self.crop}, but the images have {side} pixels a side; set it to at most that, "
-                "or to 0 to keep their size"
-            )
+            raise ConfigError(f"DATASET.CROP is {self.crop}, but {images}; set it to at most {side}, or to 0 for none")
+        if self.padding >= side:  # a reflection does not repeat the border
+            raise ConfigError(f"DATASET.PADDING is {self.padding}, but {images}; set it to at most {side - 1}")
+        resized = self.resolution if self.resized_first else 0  # before the square is cut out
+        if self.cutout > (view := resized or self.crop or side):
+            raise ConfigError(f"DATASET.CUTOUT is {self.cutout}, but views have {view} pixels a side; lower it to that")
+        if self.crop and height != width:
+            raise ConfigError(f"DATASET.CROP is {self.crop}, but {images}; only squares are cropped: set it to 0")
+        if square and height != width and not self.resolution:
+            raise ConfigError(f"{images}, and this algorithm rotates them; set DATASET.RESOLUTION, which makes squares")
 
     def view(self, name: str, images: Tensor, generator: Generator) -> Tensor:
         """A view of every image (N, c, H, W) uint8.

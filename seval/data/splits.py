@@ -11,17 +11,14 @@
 """
 
 import hashlib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from seval.data.hold_out import NONE, hold_out, join, members_of, shuffled
 from seval.defaults import Node, node_of, own_node
-from seval.errors import ConfigError, DataError
-from seval.text import short
-
-_NONE = np.empty(0, np.int64)
+from seval.errors import ConfigError
 
 
 class Splits(NamedTuple):
@@ -32,8 +29,8 @@ class Splits(NamedTuple):
 
     labeled: np.ndarray
     unlabeled: np.ndarray
-    held_out: np.ndarray = _NONE  # what learning rules fit on; empty where HELD_OUT is none
-    valid: np.ndarray = _NONE  # class-balanced
+    held_out: np.ndarray = NONE  # what learning rules fit on; empty where HELD_OUT is none
+    valid: np.ndarray = NONE  # class-balanced
 
 
 def long_tail(head: int, factor: float, *, num_classes: int, reverse: bool = False) -> list[int]:
@@ -69,7 +66,7 @@ def split(
     if cfg.DATASET.HELD_OUT == "darp":
         return _first_of_each_class(labels, splits, cfg)
     if cfg.DATASET.HELD_OUT == "labeled":
-        labeled, held_out = _hold_out(labels, splits.labeled, cfg, class_names)
+        labeled, held_out = hold_out(labels, splits.labeled, cfg, class_names)
         return splits._replace(labeled=labeled, held_out=held_out)
     if cfg.DATASET.HELD_OUT == "valid":
         if not len(splits.valid):
@@ -77,7 +74,7 @@ def split(
                 f"DATASET.HELD_OUT is valid, but there are no validation images (DATASET.NUM_VALID "
                 f"{cfg.DATASET.NUM_VALID}, DATASET.PROTOCOL {cfg.DATASET.PROTOCOL}); set it to labeled"
             )
-        return splits._replace(held_out=splits.valid, valid=_NONE)
+        return splits._replace(held_out=splits.valid, valid=NONE)
     return splits
 
 
@@ -106,7 +103,7 @@ def _seval(labels: np.ndarray, cfg: Node) -> Splits:
     # the labeled pool is set aside whole, however few of its images are kept
     _require_room(labels, cfg, n, [head if u else k for k, u in zip(n, m, strict=True)], m)
     train, valid = _validation(labels, cfg)
-    members = _shuffled(_members(labels, train), cfg.SEED)
+    members = shuffled(members_of(labels, train), cfg.SEED)
     labeled = [i[:head] for i in members]
     unlabeled = [i[head : head + tail.NUM_UNLABELED_HEAD] for i in members]
     if tail.IMB_FACTOR_L > 1:
@@ -114,29 +111,31 @@ def _seval(labels: np.ndarray, cfg: Node) -> Splits:
     if tail.IMB_FACTOR_UL > 1:
         order = slice(None, None, -1 if reverse else 1)  # the most frequent class is drawn first
         unlabeled = _thin(unlabeled[order], m[order], cfg.SEED)
-    return Splits(_join(labeled), _join(unlabeled), valid=valid)
+    return Splits(join(labeled), join(unlabeled), valid=valid)
 
 
 def _from_all(labels: np.ndarray, cfg: Node) -> Splits:
     """Protocols usb and acr."""
     usb, tail, members = cfg.DATASET.PROTOCOL == "usb", own_node(cfg), _whole_classes(labels, cfg)
 
-    def counts(head: int, factor: float) -> list[int]:
-        return _by_powers(head // len(members) if usb and factor == 1 else head, factor, num_classes=len(members))
+    def counts(key: str, factor: float) -> list[int]:
+        total = usb and factor == 1
+        head = _share(f"DATASET.{node_of(cfg.DATASET.NAME)}.{key}", tail[key], len(members)) if total else tail[key]
+        return _by_powers(head, factor, num_classes=len(members))
 
-    n = counts(tail.NUM_LABELED_HEAD, tail.IMB_FACTOR_L)
-    m = counts(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL)
+    n = counts("NUM_LABELED_HEAD", tail.IMB_FACTOR_L)
+    m = counts("NUM_UNLABELED_HEAD", tail.IMB_FACTOR_UL)
     m = m[::-1] if cfg.DATASET.REVERSE_UL_DISTRIBUTION else m
     _require_room(labels, cfg, n, n, m)
     # the unlabeled images begin after the labeled ones, except in acr, which repeats these
     drawn = list(zip(members, n, m, strict=True))
-    return Splits(_join(i[:k] for i, k, _ in drawn), _join(i[k * usb : k + u] for i, k, u in drawn))
+    return Splits(join(i[:k] for i, k, _ in drawn), join(i[k * usb : k + u] for i, k, u in drawn))
 
 
 def _whole_classes(labels: np.ndarray, cfg: Node) -> list[np.ndarray]:
     """All images of each class, shuffled for protocol usb, in file order for acr."""
-    members = _members(labels)
-    return _shuffled(members, cfg.SEED) if cfg.DATASET.PROTOCOL == "usb" else members
+    members = members_of(labels)
+    return shuffled(members, cfg.SEED) if cfg.DATASET.PROTOCOL == "usb" else members
 
 
 def _with_own_pool(labels: np.ndarray, cfg: Node, pool: np.ndarray) -> Splits:
@@ -149,10 +148,10 @@ def _with_own_pool(labels: np.ndarray, cfg: Node, pool: np.ndarray) -> Splits:
     counts = tail(own.NUM_LABELED_HEAD, own.IMB_FACTOR_L, num_classes=num_classes)
     _require_room(labels, cfg, counts, counts, [0] * num_classes)
     if not published:
-        return Splits(_join(i[:n] for i, n in zip(_whole_classes(labels, cfg), counts, strict=True)), unlabeled)
+        return Splits(join(i[:n] for i, n in zip(_whole_classes(labels, cfg), counts, strict=True)), unlabeled)
     labeled, valid = _validation(labels, cfg)
     if own.IMB_FACTOR_L > 1:
-        labeled = _join(_thin(_members(labels, labeled), counts, cfg.SEED))
+        labeled = join(_thin(members_of(labels, labeled), counts, cfg.SEED))
     return Splits(labeled, unlabeled, valid=valid)
 
 
@@ -160,56 +159,28 @@ def _by_batch(labels: np.ndarray, cfg: Node, batch: np.ndarray) -> Splits:
     """Small-ImageNet-127: the labels of the first published file, or a tenth of each class at random."""
     chosen = batch == 1
     if cfg.DATASET.IMAGENET.LABELED != "batch_1":
-        members = _shuffled(_members(labels), cfg.SEED)
-        chosen = np.isin(np.arange(len(labels)), _join(m[: round(len(m) / 10)] for m in members))
+        members = shuffled(members_of(labels), cfg.SEED)
+        chosen = np.isin(np.arange(len(labels)), join(m[: round(len(m) / 10)] for m in members))
     return Splits(np.flatnonzero(chosen), np.flatnonzero(~chosen))
 
 
 def _validation(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:
     """(training, validation) indices, class after class in the order of a shuffle."""
     if cfg.DATASET.NUM_VALID <= 0:
-        return np.arange(len(labels)), _NONE
-    members = _shuffled(_members(labels), cfg.SEED)
-    per_class = cfg.DATASET.NUM_VALID // len(members)
-    return _join(m[per_class:] for m in members), _join(m[:per_class] for m in members)
-
-
-def _hold_out(
-    labels: np.ndarray, labeled: np.ndarray, cfg: Node, class_names: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out): int(n * portion) of each class, or equally many of each class.
-
-    As published: a long tail comes class by class in random order, so its first images are taken; Semi-Aves shuffles
-    each class, in the order of the published numbers; ImageNet-127, where equally many are taken of each class,
-    shuffles all images at once.
-    """
-    dataset, own = cfg.DATASET, node_of(cfg.DATASET.NAME)
-    if own == "IMAGENET" and dataset.HELD_OUT_PER_CLASS:
-        labeled = np.random.RandomState(cfg.SEED).permutation(labeled)
-    members = _members(labels, labeled)
-    if own == "AVES":
-        order = _by_published_number(class_names, len(members))
-        shuffled = _shuffled([members[c] for c in order], cfg.SEED)
-        members = [shuffled[place] for place in np.argsort(order)]
-    counts = [dataset.HELD_OUT_PER_CLASS or int(len(m) * dataset.HELD_OUT_PORTION) for m in members]
-    pairs = list(zip(members, counts, strict=True))
-    for c, (m, count) in enumerate(pairs):
-        if len(m) <= count:
-            raise ConfigError(
-                f"holding out {count} labels of class {c} leaves none of its {len(m)}; "
-                "lower DATASET.HELD_OUT_PER_CLASS or set DATASET.HELD_OUT_PORTION"
-            )
-    return _join(m[count:] for m, count in pairs), _join(m[:count] for m, count in pairs)
+        return np.arange(len(labels)), NONE
+    members = shuffled(members_of(labels), cfg.SEED)
+    per_class = _share("DATASET.NUM_VALID", cfg.DATASET.NUM_VALID, len(members))
+    return join(m[per_class:] for m in members), join(m[:per_class] for m in members)
 
 
 def _first_of_each_class(labels: np.ndarray, splits: Splits, cfg: Node) -> Splits:
     """Hold out as for DARP's estimate: the first labels of each class or, if a class has no more, validation images."""
     number, fewest = cfg.DATASET.HELD_OUT_PER_CLASS, {}
     for part, spare in (("labeled", 1), ("valid", 0)):
-        members = _members(labels, getattr(splits, part))
+        members = members_of(labels, getattr(splits, part))
         fewest[part] = min(map(len, members))
         if number and fewest[part] >= number + spare:
-            rest, first = _join(m[number:] for m in members), _join(m[:number] for m in members)
+            rest, first = join(m[number:] for m in members), join(m[:number] for m in members)
             return splits._replace(**{part: rest, "held_out": first})
     raise ConfigError(
         f"DATASET.HELD_OUT is darp and the rarest class has {fewest['labeled']} labels, every class {fewest['valid']} "
@@ -218,33 +189,9 @@ def _first_of_each_class(labels: np.ndarray, splits: Splits, cfg: Node) -> Split
     )
 
 
-def _by_published_number(class_names: Sequence[str], number: int) -> list[int]:
-    """The classes in the order of the numbers in their names, `species N`; in their own order without names."""
-    found = [re.fullmatch(r"species (\d{1,9})", name) for name in class_names]
-    numbers = [int(name[1]) for name in found if name] if class_names else list(range(number))
-    if len(set(numbers)) != number:
-        raise DataError(
-            f"{number} classes of Semi-Aves must have names 'species N' with their published numbers, but have "
-            f"{short(tuple(class_names))}; prepare the set again"
-        )
-    return sorted(range(number), key=numbers.__getitem__)
-
-
-def _members(labels: np.ndarray, indices: np.ndarray | None = None) -> list[np.ndarray]:
-    """The images of each class, in the order of `indices`; by default all of them, in file order."""
-    indices = np.arange(len(labels)) if indices is None else indices
-    return [indices[labels[indices] == c] for c in range(int(labels.max()) + 1)]
-
-
-def _shuffled(members: list[np.ndarray], seed: int) -> list[np.ndarray]:
-    """Each class in turn, shuffled by one random stream, fresh from `seed`."""
-    rng = np.random.RandomState(seed)
-    return [rng.permutation(m) for m in members]
-
-
 def _thin(members: list[np.ndarray], counts: list[int], seed: int) -> list[np.ndarray]:
     """The first `counts[i]` images of the shuffled `members[i]`."""
-    return [m[:count] for m, count in zip(_shuffled(members, seed), counts, strict=True)]
+    return [m[:count] for m, count in zip(shuffled(members, seed), counts, strict=True)]
 
 
 def _by_powers(head: int, factor: float, *, num_classes: int) -> list[int]:
@@ -260,7 +207,8 @@ def _require_room(labels: np.ndarray, cfg: Node, labeled: list[int], pools: list
     for key, given in keys.items():
         if given < 0:
             raise ConfigError(f"{key} is {given}, but must not be negative")
-    valid = cfg.DATASET.NUM_VALID // len(labeled) if cfg.DATASET.PROTOCOL == "seval" else 0
+    published = cfg.DATASET.PROTOCOL == "seval"
+    valid = _share("DATASET.NUM_VALID", cfg.DATASET.NUM_VALID, len(labeled)) if published else 0
     for c, (has, n, pool, m) in enumerate(zip(np.bincount(labels), labeled, pools, unlabeled, strict=True)):
         if not n:
             raise ConfigError(
@@ -274,5 +222,12 @@ def _require_room(labels: np.ndarray, cfg: Node, labeled: list[int], pools: list
             )
 
 
-def _join(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate([_NONE, *parts])
+def _share(key: str, total: int, num_classes: int) -> int:
+    """An equal share of the `total` images for every class. Raises `ConfigError` where images would be left over."""
+    share, rest = divmod(total, num_classes)
+    if rest:
+        raise ConfigError(
+            f"{key} is {total}, but must be a multiple of {num_classes}, the number of classes: "
+            f"{share * num_classes} or {(share + 1) * num_classes}"
+        )
+    return share

@@ -8,6 +8,8 @@ from seval.errors import PolicyError
 from seval.losses import soft_cross_entropy
 from seval.policy.base import Facts, PseudoLabels, Rule, Step, Student
 
+LONGEST_QUEUE = 10_000
+
 
 class FeatureQueue(nn.Module):
     """A first-in, first-out queue of the last `size` features of each class; the prototype of a class is their mean."""
@@ -43,6 +45,8 @@ class Semantic(Rule):
         super().__init__()
         if not 0 <= start < 1:
             raise PolicyError(f"start is {start:g}, but must be a share of training, at least 0 and below 1")
+        if not 1 <= queue <= LONGEST_QUEUE:
+            raise PolicyError(f"queue is {queue}, but must be a number of features between 1 and {LONGEST_QUEUE}")
         self.start = start
         self.queue = FeatureQueue(facts.num_classes, queue, facts.feature_dim)
 

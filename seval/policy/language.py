@@ -1,5 +1,6 @@
 """The policy language: parses and builds policies such as `logit_adjust(1.0) | threshold(0.95) | one_hot`."""
 
+import inspect
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -13,6 +14,7 @@ from seval.policy.refinement import Align, LogitAdjust, OneHot, Sharpen
 from seval.policy.seval import SevalOffset, SevalRefine, SevalThreshold
 from seval.policy.thresholds import Adsh, AdshRectify, FlexMatch, FreeMatch, SoftMatch, Threshold
 from seval.recipes import Kind, Recipe
+from seval.text import short, short_line
 
 RULES: dict[str, type[Rule]] = {
     "adsh": Adsh,
@@ -51,10 +53,20 @@ def known_rules() -> dict[str, type[Rule]]:
         if point.name in rules:
             raise PolicyError(f"entry point {point.name} = {point.value}: there is a rule of that name already")
         try:
-            rules[point.name] = point.load()
-        except Exception as error:  # whatever the other package raises
-            raise PolicyError(f"cannot import rule {point.name} = {point.value}: {error}") from None
+            rules[point.name] = _rule(point.load())
+        except (Exception, SystemExit) as error:  # whatever the other package raises
+            raise PolicyError(f"cannot import rule {point.name} = {point.value}: {short_line(error)}") from None
     return rules
+
+
+def _rule(loaded: object) -> type[Rule]:
+    """What an entry point names. Raises `TypeError` unless it is a rule whose arguments all have names."""
+    if not isinstance(loaded, type) or not issubclass(loaded, Rule):
+        raise TypeError(f"it must be a subclass of seval.policy.base.Rule, but is {short(loaded)}")
+    kinds = [parameter.kind for parameter in inspect.signature(loaded).parameters.values()]
+    if not kinds or set(kinds) - {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
+        raise TypeError(f"{loaded.__name__} must take facts and named arguments, without * and **")
+    return loaded
 
 
 def canonical(text: str) -> str:
@@ -66,7 +78,10 @@ def build_policy(text: str, facts: Facts) -> Policy:
     """Build a policy from its text. Raises `RecipeError` for an unknown rule or a wrong argument."""
     rules: list[Rule] = []
     for recipe in _recipes(text):
-        rules.append(_kind().build(recipe, facts._replace(before=tuple(rules))))
+        try:
+            rules.append(_kind().build(recipe, facts._replace(before=tuple(rules))))
+        except (TypeError, ArithmeticError) as error:  # arguments that the rule cannot use
+            raise PolicyError(f"cannot build {short(str(recipe))}: {short_line(error)}") from error
     policy = Policy(*rules)
     policy.text = canonical(text)
     policy.artifact()  # raises if two rules learn the same quantity

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from seval.errors import PolicyError
 from seval.policy.base import Facts, PseudoLabels, Rule, Step
 
+LONGEST_WINDOW = 100_000  # batches
+
 
 def divide(probs: Tensor, offset: Tensor) -> Tensor:
     """Turn rows softmax(z) into rows softmax(z - log offset): (N, C), (C,) -> (N, C).
@@ -45,8 +47,8 @@ class Align(Rule):
 
     def __init__(self, facts: Facts, temperature: float = 1.0, window: int = 128) -> None:
         super().__init__()
-        if window < 1:
-            raise PolicyError(f"align window is {window}, but must be at least 1 (the current batch)")
+        if not 1 <= window <= LONGEST_WINDOW:
+            raise PolicyError(f"align window is {window}, but must be 1 (the current batch) to {LONGEST_WINDOW}")
         target = (facts.class_counts / facts.class_counts.sum()) ** temperature
         self.target = nn.Buffer(target / target.sum(), persistent=False)
         self.means = nn.Buffer(torch.zeros(window, facts.num_classes))  # of the last batches, as a ring

@@ -1,6 +1,7 @@
 """SEVAL's two rules and the curriculum they learn (arXiv 2407.05370): class offsets pi, then class thresholds tau."""
 
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Self
 
@@ -8,14 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seval.errors import PolicyError, one_line
+from seval.errors import PolicyError
+from seval.files import read_bytes
 from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
 from seval.policy.fits import SOLVERS, fit_offsets, fit_thresholds
 from seval.policy.refinement import divide
 from seval.policy.thresholds import above
+from seval.text import short_line
 
 PI_BOUNDS = (1e-3, 3.0)
 TAU_START = 0.95
+LARGEST = 1 << 26  # bytes of a published curriculum
 
 
 class Curriculum:
@@ -75,9 +79,14 @@ def published(prefix: str | Path) -> dict[str, np.ndarray]:
     for name, suffix in (("pi", "pi"), ("tau", "thres")):
         file = Path(f"{prefix}_estim_{suffix}.npy")
         try:
-            arrays[f"{name}_smoothed"] = np.load(file, allow_pickle=False).astype(np.float64)
-        except (OSError, ValueError, EOFError) as error:
-            raise PolicyError(f"cannot read the curriculum {file}: {one_line(error)}") from None
+            content = np.load(BytesIO(read_bytes(file, LARGEST)), allow_pickle=False)
+        except OSError as error:
+            raise PolicyError(f"no curriculum: {error}") from None
+        except Exception as error:  # NumPy raises anything over a damaged header
+            raise PolicyError(f"the curriculum {file} is no NumPy file of numbers: {short_line(error)}") from None
+        if not isinstance(content, np.ndarray) or content.ndim != 2 or content.dtype.kind not in "fiu":
+            raise PolicyError(f"the curriculum {file} must be one table of numbers, with a row for each evaluation")
+        arrays[f"{name}_smoothed"] = content.astype(np.float64)
     return arrays
 
 

@@ -23,7 +23,7 @@ from tests.standins import TINY
         dict(n_valid=5000, n1=500, m1=4000, gamma_l=100.0, gamma_u=100.0, reverse=True, portion=0.3),
         dict(n_valid=5000, n1=500, m1=4000, gamma_l=100.0, gamma_u=1.0),
         dict(n_valid=0, n1=500, m1=4000, gamma_l=1.0, gamma_u=50.0, reverse=True),
-        dict(n_valid=1007, n1=1500, m1=1500, gamma_l=1.0, gamma_u=1.0, portion=0.5),
+        dict(n_valid=1010, n1=1500, m1=1500, gamma_l=1.0, gamma_u=1.0, portion=0.5),
     ],
     ids=["long tail", "half held out", "reversed", "uniform unlabeled", "uniform labeled", "uniform"],
 )
@@ -166,7 +166,17 @@ def test_a_class_of_one_label_keeps_it():
         (tail(50, 100, 100.0), "class 8 gets no labels; raise DATASET.CIFAR10.NUM_LABELED_HEAD"),
         (tail(-1, 100, 100.0), "DATASET.CIFAR10.NUM_LABELED_HEAD is -1, but must not be negative"),
         ({"HELD_OUT": "valid", "NUM_VALID": 0}, "there are no validation images .DATASET.NUM_VALID 0"),
-        ({"HELD_OUT": "valid", "NUM_VALID": 9}, "there are no validation images .DATASET.NUM_VALID 9"),
+        ({"NUM_VALID": 9}, "DATASET.NUM_VALID is 9, but must be a multiple of 10, the number of classes: 0 or 10"),
+        ({"NUM_VALID": 4995}, "NUM_VALID is 4995, but must be a multiple of 10, the number of classes: 4990 or 5000"),
+        (
+            tail(4005, 0, 1.0) | {"PROTOCOL": "usb"},
+            "NUM_LABELED_HEAD is 4005, .* multiple of 10, .* 4000 or 4010",
+        ),
+        (tail(40, 4001, 1.0) | {"PROTOCOL": "usb"}, "CIFAR10.NUM_UNLABELED_HEAD is 4001, .* multiple of 10"),
+        (
+            {"HELD_OUT": "labeled", "HELD_OUT_PORTION": 0.0001},
+            "HELD_OUT_PORTION 0.0001 holds out no label of any",
+        ),
     ],
 )
 def test_what_does_not_fit_is_an_error(given, message):

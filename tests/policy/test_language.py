@@ -47,6 +47,34 @@ def test_bad_recipes_raise_with_the_right_words(text, words):
     assert all(word in str(error.value) for word in words), error.value
 
 
+#: What another package may name as a rule, and what is said of it.
+FOREIGN = {
+    "NUMBER": "it must be a subclass of seval.policy.base.Rule, but is 5",
+    "function": "it must be a subclass of",
+    "Other": "it must be a subclass of",
+    "Stars": "Stars must take facts and named arguments",
+    "Nothing": "Nothing must take facts and named arguments",
+    "leaves": "SystemExit",
+    "loud": r"first\\x1b line second line",
+}
+MODULE = """
+from seval.policy.base import Rule
+NUMBER, function = 5, len
+class Other: pass
+class Stars(Rule):
+    def __init__(self, facts, *more): super().__init__()
+class Nothing(Rule):
+    def __init__(self): super().__init__()
+class Refuses(Rule):
+    def __init__(self, facts, by: float = 1.0):
+        super().__init__()
+        self.by = 1 / by
+def __getattr__(name):
+    if name == "leaves": raise SystemExit
+    raise RuntimeError("first\x1b line\\nsecond line" + 5000 * "x")
+"""
+
+
 def test_a_rule_of_another_package_stands_in_a_policy_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "their_rules.py").write_text(
         "from seval.policy.base import Rule\n"
@@ -57,6 +85,7 @@ def test_a_rule_of_another_package_stands_in_a_policy_by_its_name(tmp_path, monk
         "    def forward(self, pseudo, step):\n"
         "        return pseudo._replace(weight=self.factor * pseudo.weight)\n"
     )
+    (tmp_path / "foreign.py").write_text(MODULE, encoding="utf-8")
     about = tmp_path / "their_rules-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-rules\nVersion: 1.0\n")
@@ -75,5 +104,15 @@ def test_a_rule_of_another_package_stands_in_a_policy_by_its_name(tmp_path, monk
         known_rules.cache_clear()
         with pytest.raises(PolicyError, match="cannot import rule halve = their_rules:Absent"):
             canonical("one_hot")
+        for name, problem in FOREIGN.items():
+            (about / "entry_points.txt").write_text(f"[seval.rules]\nhalve = foreign:{name}\n", encoding="utf-8")
+            known_rules.cache_clear()
+            with pytest.raises(PolicyError, match=f"cannot import rule halve = foreign:{name}: {problem}") as caught:
+                canonical("one_hot")
+            assert str(caught.value).isprintable() and len(str(caught.value)) <= 500
+        (about / "entry_points.txt").write_text("[seval.rules]\nhalve = foreign:Refuses\n", encoding="utf-8")
+        known_rules.cache_clear()
+        with pytest.raises(PolicyError, match=r"cannot build 'halve\(by=0.0\)': float division by zero"):
+            build_policy("halve(by=0)", Facts(C, COUNTS, M))
     finally:
         known_rules.cache_clear()

@@ -1,0 +1,192 @@
+"""What main.py does once its arguments are read: describe, train or evaluate one run, and print the outcome."""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from tabulate import tabulate
+
+from seval.build import check_sizes, chosen_test
+from seval.config import delta, load, read_file
+from seval.data.splits import Splits, manifest
+from seval.errors import ConfigError, Interrupted, MissingPrerequisite, SevalError
+from seval.keys import pairs, some
+from seval.run import Run
+from seval.signals import listening
+from seval.text import printable
+
+#: Values of these keys are names of files, which are bytes in the encoding of the locale.
+PATHS = ("OUTPUT_DIR", "DATASET.ROOT", "MODEL.WEIGHTS", "CURRICULUM")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Do what the arguments of main.py say. Returns the exit code; errors go to stderr."""
+    try:
+        if args.list_methods:
+            return _list_methods(args.json)
+        run = _chosen(args)
+        if args.dry_run:
+            return _describe(run, args.json)
+        if args.eval_only:
+            return _print_line(run, run.evaluate(), args.json)
+        if args.resume and not run.record() and not (run.folder / "checkpoint.pt").exists():
+            raise ValueError(
+                f"nothing to resume: run {run.id} has no checkpoint in {run.folder}; start it without --resume"
+            )
+        with listening() as stop:
+            for each in run.chain() if args.with_prerequisites else [run]:
+                done = each.execute(stop)
+        return _print_record(run, done, args.json)
+    except MissingPrerequisite as error:
+        return _fail(
+            2, f"{error}; run first:\n  {_words(error.run, run.cfg.PREREQUISITE, args)}\nor add --with-prerequisites"
+        )
+    except Interrupted as error:
+        print(f"{stop.signal.name}: {error}; the same command resumes from there", file=sys.stderr)
+        return 130 if stop.signal == signal.SIGINT else error.exit_code
+    except SevalError as error:
+        return _fail(error.exit_code, str(error))
+    except ValueError as error:
+        return _fail(2, str(error))
+    except BrokenPipeError:  # a reader such as `head` has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(2, f"{error}; fix that, and the same command resumes the run")
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted; the same command resumes from the last checkpoint")
+
+
+def _chosen(args: argparse.Namespace) -> Run:
+    """The run that the arguments describe. Raises `ConfigError`; says where it will train if that may surprise."""
+    given = pairs(args.overrides)
+    keys, values = given[::2], given[1::2]
+    values = [value if key in PATHS else _as_utf8(value) for key, value in zip(keys, values, strict=True)]
+    args.overrides = [word for pair in zip(keys, values, strict=True) for word in pair]
+    run = Run(load(args.config_file or (), args.overrides))
+    chosen = {*keys, *(read_file(Path(args.config_file)) if args.config_file else ())}
+    if "DATASET.NAME" not in chosen:
+        raise ConfigError(_without_data_set(args.config_file))
+    trains = not (args.dry_run or run.done())
+    if trains and run.cfg.GPU_ID >= 0 and not torch.cuda.is_available():
+        asked = f"warning: GPU_ID is {run.cfg.GPU_ID}, but " if "GPU_ID" in chosen else ""
+        print(f"{asked}no GPU was found: running on the CPU", file=sys.stderr)
+    return run
+
+
+def _as_utf8(word: str) -> str:
+    """What the word's bytes are in UTF-8, if they are: the locale must not change what a run is."""
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeError:
+        return word
+
+
+def _without_data_set(file: str | None) -> str:
+    if not file:
+        return "no data set is chosen; choose a --config-file, such as configs/tiny/fixmatch.yaml, or set DATASET.NAME"
+    same = sorted(str(path) for path in Path(file).parent.parent.glob(f"*/{Path(file).name}") if path != Path(file))
+    remedy = f"a data set is added to it by {some(same)}" if same else "set DATASET.NAME"
+    return f"{file} is a method without a data set; {remedy}"
+
+
+def _list_methods(as_json: bool) -> int:
+    methods = []
+    for file in sorted((Path(__file__).parents[1] / "configs" / "methods").glob("*.yaml")):
+        cfg = load(file)
+        policy = {name.lower(): head.POLICY for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
+        about = {"name": file.stem, "category": cfg.METHOD.CATEGORY, "algorithm": cfg.ALGORITHM.NAME}
+        methods.append(about | {"policy": policy, "source": cfg.METHOD.SOURCE})
+    if as_json:
+        print(json.dumps(methods, indent=1))
+        return 0
+    rows = [about | {"policy": "\n".join(about["policy"].values())} for about in methods]
+    print(tabulate(rows, headers="keys"))
+    print("\nconfigs/SET/NAME.yaml adds a data set's settings to a method. One line per head; the last is evaluated.")
+    return 0
+
+
+def _fail(code: int, message: str) -> int:
+    print("\n".join(map(printable, f"error: {message}".split("\n"))), file=sys.stderr)
+    return code
+
+
+def _words(run: Run, keys: list, args: argparse.Namespace) -> str:
+    """The command for `run`: with another file of the same folder if it gives this run, else with more overrides."""
+    given = args.config_file
+    for file in sorted(Path(given).parent.glob("*.yaml"), reverse=True) if given else ():  # reversed: dataset.yaml late
+        try:
+            if Run(load(file, args.overrides)).id == run.id:
+                return shlex.join(["python", "main.py", "--config-file", str(file), *args.overrides])
+        except ValueError:
+            continue
+    file = ["--config-file", given] if given else []
+    keys = keys if "PREREQUISITE" in keys[::2] else ["PREREQUISITE", [], *keys]
+    return shlex.join(["python", "main.py", *file, *args.overrides, *map(str, keys)])
+
+
+def _describe(run: Run, as_json: bool) -> int:
+    run.check()
+    check_sizes(run.cfg, run.image_set)
+    labels = run.image_set.test.labels
+    test = manifest(Splits(chosen_test(run.cfg, labels), labels[:0]), labels)["labeled"]
+    chain = [{"id": each.id, "folder": str(each.folder), "state": each.state()} for each in run.chain()]
+    about = {
+        "id": run.id,
+        "folder": str(run.folder),
+        "delta": delta(run.cfg),
+        "chain": chain,
+        "data": run.fingerprint,
+        "splits": run.manifest() | {"test": test},
+    }
+    if as_json:
+        print(json.dumps(about, indent=1))
+        return 0
+    print(f"run {run.id} in {run.folder}")
+    rows = [(key, printable(str(value))) for key, value in about["delta"].items()]
+    print(tabulate(rows, headers=["differs from the default", ""], disable_numparse=True))
+    print()
+    print(tabulate([(each["id"], each["state"], each["folder"]) for each in chain], ["chain", "state", "folder"]))
+    print()
+    rows = [
+        (name, sum(split["class_counts"]), " ".join(map(str, split["class_counts"])), split["sha256"][:12])
+        for name, split in about["splits"].items()
+    ]
+    print(tabulate(rows, headers=["split", "images", "images per class", "sha256 of the indices"]))
+    return 0
+
+
+def _print_line(run: Run, line: dict, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(line, indent=1))
+        return 0
+    print(f"run {run.id} at step {line['step']}")
+    rows = [
+        (split, network, offset, f"{values['top1']:.2%}", f"{values['balanced_accuracy']:.2%}")
+        for split in ("valid", "test")
+        for network, offsets in line.get(split, {}).items()
+        for offset, values in offsets.items()
+    ]
+    print(tabulate(rows, headers=["split", "network", "offset", "top-1", "balanced accuracy"], disable_numparse=True))
+    return 0
+
+
+def _print_record(run: Run, done: dict, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(done, indent=1))
+        return 0
+    offsets = done["results"]["test"]["ema"]
+    rules = list(next(iter(offsets.values()))["top1"])
+    rows = [
+        (offset, *("—" if values["top1"][rule] is None else f"{values['top1'][rule]:.2%}" for rule in rules))
+        for offset, values in offsets.items()
+    ]
+    print(f"run {run.id} done: {run.folder / 'record.json'}")
+    print("top-1 accuracy on the test set of the averaged network, by test-time logit offset and selection rule:")
+    print(tabulate(rows, headers=["offset", *rules], disable_numparse=True))
+    return 0
