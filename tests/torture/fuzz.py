@@ -6,6 +6,7 @@ import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -147,8 +148,8 @@ def ledgers(rng: random.Random, folder: Path) -> Cases:
     path = whole.write(folder)
     content = json.loads(path.read_text())
 
-    def attempt(text: str) -> None:
-        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    def attempt(write: Callable[[], object]) -> None:
+        write()
         for each in submissions(folder):
             [each.labels[id] for element in each.elements for id in element if id in each.settings]
         latest(folder, queue, ["1" * 10, "2" * 10])
@@ -156,10 +157,18 @@ def ledgers(rng: random.Random, folder: Path) -> Cases:
     while True:
         if rng.random() < 0.4:
             text = mutated(rng, json.dumps(content))
-        else:
+            yield text, partial(attempt, partial(path.write_bytes, text.encode("utf-8", "surrogatepass")))
+        else:  # whole, but of other types
             odd = rng.choice((None, 3, -1.5, 1e308, True, "x", [], [[]], [[[]]], {}, {"a": 1}, [None], "9" * 5000))
-            text = json.dumps(content | {rng.choice(list(content)): odd})
-        yield text, partial(attempt, text)
+            name = rng.choice([each.name for each in fields(whole)])
+            other = replace(whole, **{name: odd})
+            yield f"{name} is {odd!r}", partial(attempt, partial(write_ledger, other, path))
+
+
+def write_ledger(made: Submission, path: Path) -> None:
+    """Where the name is odd too, the file has that of the path."""
+    if (other := made.write(path.parent)) != path:
+        other.rename(path)
 
 
 THEMES = {each.__name__: each for each in (overrides, policies, configurations, tables, sites, answers, ledgers)}
