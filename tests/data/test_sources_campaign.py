@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seval.data.image_set import ImageSet, check_arrays
+from seval.data.checks import check_arrays
+from seval.data.image_set import ImageSet
 from seval.data.sources import SOURCES
 from tests.data.mutations import mutated, outcome
 from tests.data.test_sources_fashion_mnist import write_fashion
