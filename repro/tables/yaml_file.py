@@ -124,9 +124,12 @@ def check_level(level: dict, where: str, columns: dict | None = None) -> None:
 
 def _check_text(level: dict, keys: Iterable[str], where: str) -> None:
     for key in keys:
-        if key in level and not (isinstance(level[key], str) and level[key].strip() and "\0" not in level[key]):
-            hint = "; write it in quotes" if isinstance(level[key], int | float) else ""
-            raise ConfigError(f"{key} in {where} must be text, but is {short(level[key])}{hint}")
+        value = level.get(key, "text")
+        if not isinstance(value, str) or not value.strip():
+            hint = "; write it in quotes" if isinstance(value, int | float) else ""
+            raise ConfigError(f"{key} in {where} must be text, but is {short(value)}{hint}")
+        if key in ("folder", "config") and not value.isprintable():
+            raise ConfigError(f"{key} in {where} must be the name of a file, but is {short(value)}")
 
 
 def _check_pairs(pairs: object, where: str) -> None:

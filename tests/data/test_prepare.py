@@ -42,6 +42,13 @@ def test_help_has_examples(capsys):
     assert caught.value.code == 0 and "python repro/prepare.py cifar10 --download" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("argv", [[], ["cifar11"], ["tiny", "--no"], ["tiny", "--root"]])
+def test_a_wrong_command_line_is_one_line(argv, capsys):
+    assert cli.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.startswith("error: ") and err.count("\n") == 1
+
+
 def test_the_contact_sheet(tmp_path, capsys):
     assert cli.main(["tiny", "--root", str(ROOT / "data"), "--show", str(tmp_path / "sheet.png")]) == 0
     assert (tmp_path / "sheet.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
