@@ -128,7 +128,7 @@ def _check_text(level: dict, keys: Iterable[str], where: str) -> None:
         if not isinstance(value, str) or not value.strip():
             hint = "; write it in quotes" if isinstance(value, int | float) else ""
             raise ConfigError(f"{key} in {where} must be text, but is {short(value)}{hint}")
-        if key in ("folder", "config") and not value.isprintable():
+        if key in ("folder", "config") and (not value.isprintable() or len(value) > 200):
             raise ConfigError(f"{key} in {where} must be the name of a file, but is {short(value)}")
 
 
