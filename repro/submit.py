@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
-from repro.tables.interrupts import INTERRUPTED, end_at_once, raised
+from repro.tables.interrupts import INTERRUPTED, below_the_sign, end_at_once, raised
 
 if __name__ == "__main__":  # the imports below take seconds
     end_at_once()
@@ -209,7 +209,7 @@ def _carry_out(tasks: Mapping[str, Task], machine: Debug | Local, again: str) ->
             failed = carry_out(tasks, machine)
     except KeyboardInterrupt:
         words = "interrupted; the runs have been ended. The same command resumes from their checkpoints:"
-        say(f"\n{words}\n  {again}", error=True)
+        say(f"{below_the_sign()}{words}\n  {again}", error=True)
         return INTERRUPTED
     except (OSError, ValueError) as error:
         say(f"error: {error}; finished runs are kept, and the same command does the others", error=True)
@@ -257,7 +257,7 @@ def _main(argv: Sequence[str] | None, again: str) -> int:
         say(f"error: {error}. {words}\n  {again}", error=True)
         return 1
     except KeyboardInterrupt:
-        say(f"\ninterrupted; jobs in the queue stay there. To continue, repeat\n  {again}", error=True)
+        say(f"{below_the_sign()}interrupted; jobs in the queue stay there. To continue, repeat\n  {again}", error=True)
         return INTERRUPTED
 
 

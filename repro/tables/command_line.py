@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from repro.tables.interrupts import INTERRUPTED
+from repro.tables.interrupts import INTERRUPTED, below_the_sign
 from seval.errors import ConfigError
 from seval.text import printable
 
@@ -113,7 +113,7 @@ def reported(work: Callable[[], int]) -> int:
         drop_output()
         return 2
     except KeyboardInterrupt:
-        say("\ninterrupted", error=True)
+        say(f"{below_the_sign()}interrupted", error=True)
         return INTERRUPTED
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 INTERRUPTED = 130
 
@@ -31,5 +31,11 @@ def raised() -> Iterator[None]:
 
 def _end(*_: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.write(2, b"\ninterrupted\n")
+    with suppress(OSError):
+        os.write(2, f"{below_the_sign()}interrupted\n".encode())
     os._exit(INTERRUPTED)
+
+
+def below_the_sign() -> str:
+    """A new line where a terminal has written ^C into this one."""
+    return "\n" * os.isatty(2)
