@@ -42,13 +42,6 @@ def test_help_has_examples(capsys):
     assert caught.value.code == 0 and "python repro/prepare.py cifar10 --download" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [[], ["cifar11"], ["tiny", "--no"], ["tiny", "--root"]])
-def test_a_wrong_command_line_is_one_line(argv, capsys):
-    assert cli.main(argv) == 2
-    out, err = capsys.readouterr()
-    assert not out and err.startswith("error: ") and err.count("\n") == 1
-
-
 def test_the_contact_sheet(tmp_path, capsys):
     assert cli.main(["tiny", "--root", str(ROOT / "data"), "--show", str(tmp_path / "sheet.png")]) == 0
     assert (tmp_path / "sheet.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -105,10 +98,9 @@ def test_ctrl_c_at_any_moment_is_one_line_and_130(shares, tmp_path, tiny):
     ],
 )
 def test_a_wrong_command_line_is_one_line(words, message, capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(words)
+    assert cli.main(words) == 2
     error = capsys.readouterr().err
-    assert caught.value.code == 2 and error.startswith(f"error: {message}") and error.count("\n") == 1
+    assert error.startswith(f"error: {message}") and error.count("\n") == 1
 
 
 def test_only_what_is_damaged_is_written_again(tmp_path, tiny, capsys, monkeypatch):
