@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from seval.data.augment import Geometry
 from seval.data.decode import Decoder
 from seval.data.image_set import EncodedImages
 from seval.data.loader import generator
+from seval.files import replace
 from seval.run import Run
+from seval.text import printable
 
 COLUMNS = {"eval": 2, "weak": 3, "strong": 5}  # views of each class
 MOST_CLASSES = 20  # rows of the sheet; of more classes, this many are chosen at equal distances
@@ -36,7 +39,8 @@ def draw(name: str, root: Path, path: Path) -> list[int]:
     sheet = mosaic(run, shown)
     left.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
     side = sheet.shape[0] / len(shown)
-    left.set_yticks(side * (np.arange(len(shown)) + 0.5), [f"{c} {image_set.class_names[c]}" for c in shown])
+    names = [f"{c} {printable(image_set.class_names[c])}" for c in shown]
+    left.set_yticks(side * (np.arange(len(shown)) + 0.5), names, parse_math=False)  # a $ in a name is a $
     places = np.cumsum([0, *COLUMNS.values()])
     left.set_xticks(side * (places[:-1] + places[1:]) / 2, list(COLUMNS))
     left.set_title(f"{image_set.name}: views of labeled images, seed {run.cfg.SEED}")
@@ -45,8 +49,10 @@ def draw(name: str, root: Path, path: Path) -> list[int]:
             right.step(range(image_set.num_classes), split["class_counts"], where="mid", label=name)
     right.set(yscale="log", xlabel="class", ylabel="images", title="images of each class")
     right.legend()
-    figure.savefig(path, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format=path.suffix[1:] or "png")
     pyplot.close(figure)
+    replace(path, picture.getvalue())
     return shown.tolist()
 
 

@@ -33,6 +33,7 @@ if __name__ == "__main__":
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
+from repro.tables.command_line import Parser, prepare_output
 from seval.data.hdf5 import data_file, read, verify, write
 from seval.data.image_set import ImageSet, class_counts
 from seval.data.sources import SOURCES, Source
@@ -55,8 +56,9 @@ _EXAMPLES += "".join(f"\n\n{name}: {source.closed}" for name, source in SOURCES.
 
 def main(argv: list[str] | None = None) -> int:
     """0 if there is a valid file at the end, else 2 and one line on standard error; 130 after Ctrl-C."""
-    args = _parser().parse_args(argv)
+    prepare_output()
     try:
+        args = _parser().parse_args(argv)
         path, source = data_file(args.name, args.root), SOURCES[args.name]
         if args.verify:
             _say(path, verify(path), "is valid")
@@ -76,14 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other error."""
-        self.exit(2, f"error: {message}\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", choices=list(SOURCES), help=f"the set: {', '.join(SOURCES)}")
     parser.add_argument("--root", metavar="DIR", help="folder of the HDF5 files (default: data, or SEVAL_DATA if set)")
     parser.add_argument(

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
+
+from repro.tables.interrupts import end_at_once
+
+if __name__ == "__main__":  # the imports below take seconds
+    end_at_once()
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Container, Mapping, Sequence
+
+from tabulate import tabulate
 
 from repro.launch.costs import Costs
 from repro.launch.queue import Queue, SlurmError, warn
 from repro.launch.site import Site, add_site_option, find_site
 from repro.launch.states import FAILED, STATES, State, counts, failure, states
-from repro.tables.selection import Parser, Selection, Use, add_options, select
+from repro.launch.summary import processor
+from repro.tables.command_line import Parser, add_narrowing, add_selection, command, reported, say
+from repro.tables.page import of_one
+from repro.tables.selection import Selection, Use, select
 from seval.run import Run
+from seval.text import printable
 
 EXAMPLES = """\
 examples:
@@ -41,42 +51,48 @@ SIGNS = {
     "unknown": "?",
     "new": "·",
 }
+MORE = {"waiting": " (wn%: for a run that is at n%)"}
 Found = Mapping[str, State]
 Uses = Mapping[str, Use]
+_LONGEST = 1_000_000  # seconds between two looks
 
 
-def sign(run: Run, found: Found) -> str:
+def sign(run: Run, found: Found, damaged: Container[str]) -> str:
     """The state of one seed of a cell; where it waits for another run, the share is that of the other run."""
+    if run.id in damaged:
+        return "!"
     state = found[run.id]
     before = run.prerequisite() if state.kind == "waiting" else None
     share = found[before.id].progress if before else state.progress
     return SIGNS[state.kind] + (f"{share or 0:.0%}" if state.kind in ("running", "waiting", "resumable") else "")
 
 
-def board(asked: Selection, uses: Uses, found: Found) -> str:
+def board(asked: Selection, uses: Uses, found: Found, damaged: Container[str]) -> str:
     """For every table its signs, one for each seed of a cell."""
     parts = []
     for name, cells in asked.tables.items():
         runs = {id: found[id] for id, use in uses.items() if name in use.tables}
         columns, rows = list(dict.fromkeys(cell.column for cell in cells)), {}
         for cell in cells:
-            rows.setdefault(cell.row, [cell.row]).append(" ".join(sign(run, found) for run in cell.runs.values()))
+            signs = " ".join(sign(run, found, damaged) for run in cell.runs.values())
+            rows.setdefault(cell.row, [printable(cell.row)]).append(signs)
         if runs:
-            body = tabulate(rows.values(), [name, *columns], disable_numparse=True)
-            parts.append(f"{name}: {len(runs)} runs: {counts(runs)}\n{body}")
+            body = tabulate(rows.values(), [printable(text) for text in (name, *columns)], disable_numparse=True)
+            parts.append(f"{printable(name)}: {len(runs)} runs: {counts(runs)}\n{body}")
     used = {state.kind for state in found.values()}
-    legend = ", ".join(f"{SIGNS[kind] or 'n%'} {word}" for kind, word in STATES.items() if kind in used)
-    return "\n\n".join([*parts, f"one sign per seed: {legend}"])
+    legend = [f"{SIGNS[kind] or 'n%'} {word}{MORE.get(kind, '')}" for kind, word in STATES.items() if kind in used]
+    legend += ["! damaged record"] if any(run in damaged for run in found) else []
+    return "\n\n".join([*parts, f"one sign per seed: {', '.join(legend)}"])
 
 
 def costs(uses: Uses, found: Found, site: Site) -> str:
-    """GPU-hours spent and left, and when the last run will be done at the present pace."""
+    """What was spent and what is left, and when the last run will be done at the present pace."""
     runs = [use.run for use in uses.values()]
-    known = Costs(runs, site)
-    spent, left = sum(seconds for seconds, _ in known.spent.values()), sum(map(known.left, runs))
-    running = sum(state.kind == "running" for state in found.values())
+    slurm = any(state.job for state in found.values()) or shutil.which("sbatch") is not None
+    known = Costs(runs, site, processor(site, slurm))
     undone = [run for run in runs if found[run.id].kind != "done"]
-    text = f"{spent / 3600:.1f} GPU-hours spent" + (f"; left: {known.hours(undone)}" if undone else "")
+    left, running = sum(map(known.left, undone)), sum(state.kind == "running" for state in found.values())
+    text = f"{known.so_far()} spent" + (f"; left: {known.hours(undone)}" if undone else "")
     if running and left:
         text += f"; at {running} runs at once, done in about {_duration(left / running)}"
     return text
@@ -85,25 +101,31 @@ def costs(uses: Uses, found: Found, site: Site) -> str:
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     days, hours = divmod(minutes // 60, 24)
+    if not days and not hours:
+        return f"{minutes} min" if minutes else "a minute"
     return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60:02d} min"
 
 
-def failed(uses: Uses, found: Found) -> str:
+def failed(args: argparse.Namespace, uses: Uses, found: Found) -> str:
     """What failed, why, where its log is, and what to do."""
     lines = []
     for id, use in uses.items():
         state = found[id]
         if state.kind in (*FAILED, "canceled", "unknown"):
             log = log_of(use.run, state)
-            lines += [f"{id}  {_label(use)}: {state}", f"    {state.detail}", *([f"    log: {log}"] if log else [])]
+            lines += [f"{id}  {use.label}: {state}", f"    {state.detail}", *([f"    log: {log}"] if log else [])]
     if not lines:
         return "nothing failed"
+    return "\n".join([*lines, "again:", f"  {command('submit', args, *_retry(found))}"])
+
+
+def _retry(found: Found) -> list[str]:
+    """How submit.py takes on again what failed. Only on SLURM does it leave some failures alone unless asked."""
     kinds = sorted({state.kind for state in found.values()} & set(FAILED))
-    return "\n".join([*lines, *([f"again: python repro/submit.py ... --retry {' '.join(kinds)}"] if kinds else [])])
-
-
-def _label(use: Use) -> str:
-    return f"{use.tables[0]}: {use}"
+    here = shutil.which("sbatch") is not None
+    if not kinds or not (here or any(found[id].job for id in found if found[id].kind in kinds)):
+        return []
+    return ["--retry", *kinds, *([] if here else ["--cluster", "slurm"])]
 
 
 def log_of(run: Run, state: State) -> Path | None:
@@ -122,7 +144,7 @@ def as_json(uses: Uses, found: Found) -> str:
         [
             {
                 "id": id,
-                "label": _label(use),
+                "label": use.label,
                 "state": found[id].kind,
                 "detail": found[id].detail,
                 "progress": found[id].progress,
@@ -136,10 +158,10 @@ def as_json(uses: Uses, found: Found) -> str:
     )
 
 
-def report(args: argparse.Namespace, asked: Selection) -> str:
+def report(args: argparse.Namespace, asked: Selection, damaged: Mapping[str, str]) -> str:
     """What is printed, once."""
     site = Site.read(find_site(args.site))
-    folder, uses = Path(args.output_dir) / "slurm", asked.runs()
+    folder, uses = asked.output / "slurm", asked.runs()
     runs = [use.run for use in uses.values()]
     notes = []
     try:
@@ -148,21 +170,24 @@ def report(args: argparse.Namespace, asked: Selection) -> str:
     except SlurmError as error:
         found = states(runs, folder, None)
         notes.append(f"SLURM does not answer ({error}): what is queued or running there is not shown")
-        print(notes[-1], file=sys.stderr)
+        say(notes[-1], error=True)
     if args.json:
         return as_json(uses, found)
     if args.failed:
-        return failed(uses, found)
-    return "\n".join([board(asked, uses, found), costs(uses, found, site), *notes])
+        return failed(args, uses, found)
+    numbers = [of_one(cell) for cell in asked.cells() if args.config and cell.values()]
+    return "\n".join([board(asked, uses, found, damaged), costs(uses, found, site), *numbers, *notes])
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `ConfigError` where it is wrong."""
     parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
+    add_selection(parser)
+    add_narrowing(parser)
     add_site_option(parser)
-    parser.add_argument("--failed", action="store_true", help="the error and the log of every run that failed")
-    parser.add_argument("--json", action="store_true", help="every run as JSON")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--failed", action="store_true", help="the error and the log of every run that failed")
+    form.add_argument("--json", action="store_true", help="every run as JSON")
     parser.add_argument(
         "--watch",
         nargs="?",
@@ -172,31 +197,35 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="print again, every 30 seconds by default",
     )
     args = parser.parse_args(argv)
-    if args.watch is not None and args.watch <= 0:
-        parser.error(f"--watch must be more than 0 seconds, but is {args.watch:g}")
+    if args.watch is not None and not 0 < args.watch <= _LONGEST:
+        parser.error(f"--watch must be more than 0 and at most {_LONGEST} seconds, but is {args.watch:g}")
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0; 2: bad input."""
-    try:
-        args = parse(argv)
-        while True:
-            text = report(args, select(args))
-            if args.watch:
-                print("\033[2J\033[H" if sys.stdout.isatty() else "", end="")
-            print(text, flush=True)
-            if not args.watch:
-                return 0
-            time.sleep(args.watch)
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 0
+    """0; 2: bad input, or a damaged record; 130: interrupted."""
+    return reported(lambda: _main(parse(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    while True:
+        asked = select(args)
+        damaged = asked.damaged()
+        text = report(args, asked, damaged)
+        if args.watch:
+            _begin(clock=not args.json)
+        say(text)
+        say(*(f"error: {words}" for words in damaged.values()), error=True)
+        if not args.watch:
+            return 2 if damaged else 0
+        time.sleep(args.watch)
+
+
+def _begin(clock: bool) -> None:
+    """Clear a terminal, and say when this was; in a file the line also tells one look from the next."""
+    print("\033[2J\033[H" if sys.stdout.isatty() else "", end="")
+    if clock:
+        print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} ---")
 
 
 if __name__ == "__main__":

@@ -6,40 +6,62 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import NamedTuple
 
 from repro.launch.site import Site
 from seval.record import last_line
 from seval.run import Run
 
-_COSTS = re.compile(r'^ "(steps|seconds)": ([0-9.]+)', re.MULTILINE)
+_COSTS = re.compile(r'^ "(steps|seconds)": ([0-9]+(?:\.[0-9]+)?),?$', re.MULTILINE)
+_DEVICE = re.compile(r'^  "device": "(.*)"', re.MULTILINE)
 
 
-def cost(run: Run) -> tuple[float, int]:
-    """(seconds, steps) to the last evaluation; read from the end of a record, for there may be ten thousand."""
+class Spent(NamedTuple):
+    """What a run has cost up to its last evaluation, and on what, if there is a record that says so."""
+
+    seconds: float = 0.0
+    steps: int = 0
+    processor: str = ""  # GPU or CPU
+
+
+def cost(run: Run) -> Spent:
+    """Read from the end of a record, for there may be ten thousand."""
     with suppress(OSError), (run.folder / "record.json").open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - 4096))
-        found = dict(_COSTS.findall(file.read().decode(errors="replace")))
-        return float(found.get("seconds", 0.0)), int(found.get("steps", 0))
-    line = last_line(run.folder / "metrics.jsonl")
-    return (line["seconds"] * line["step"] / run.cfg.PERIODS.EVAL, line["step"]) if line else (0.0, 0)
+        text = file.read().decode(errors="replace")
+        found, device = dict(_COSTS.findall(text)), _DEVICE.search(text)
+        processor = ("CPU" if device[1].startswith("cpu") else "GPU") if device else ""
+        return Spent(float(found.get("seconds", 0)), int(float(found.get("steps", 0))), processor)
+    if line := last_line(run.folder / "metrics.jsonl"):
+        with suppress(KeyError, TypeError):
+            return Spent(line["seconds"] * line["step"] / run.cfg.PERIODS.EVAL, line["step"])
+    return Spent()
 
 
 class Costs:
-    """What runs have cost so far and will still cost, in seconds."""
+    """What runs have cost so far and will still cost, in seconds; runs without a record count as on `processor`."""
 
-    def __init__(self, runs: Iterable[Run], site: Site) -> None:
+    def __init__(self, runs: Iterable[Run], site: Site, processor: str = "GPU") -> None:
         runs = list(runs)
-        self.site, self.spent = site, {run.id: cost(run) for run in runs}
+        self.site, self.processor, self.spent = site, processor, {run.id: cost(run) for run in runs}
         totals = defaultdict(lambda: [0.0, 0])
         for run in runs:
-            for k in range(2):
-                totals[_kind(run)][k] += self.spent[run.id][k]
+            totals[_kind(run)][0] += self.spent[run.id].seconds
+            totals[_kind(run)][1] += self.spent[run.id].steps
         self.known = {kind: seconds / steps for kind, (seconds, steps) in totals.items() if seconds and steps}
 
     def left(self, run: Run) -> float:
         """Of one run."""
         rate = self.known.get(_kind(run)) or 1 / self.site.of(run.cfg.DATASET.NAME).steps_per_second
-        return rate * (run.cfg.SOLVER.MAX_ITER - self.spent[run.id][1])
+        return rate * (run.cfg.SOLVER.MAX_ITER - self.spent[run.id].steps)
+
+    def so_far(self) -> str:
+        """`1.5 GPU-hours and 12 CPU-minutes`."""
+        totals: dict[str, float] = defaultdict(float)
+        for spent in self.spent.values():
+            totals[spent.processor or self.processor] += spent.seconds
+        found = [amount(totals[name], name) for name in ("GPU", "CPU") if totals[name]]
+        return " and ".join(found) or amount(0.0, self.processor)
 
     def hours(self, runs: Iterable[Run]) -> str:
         """`about 1,234 GPU-hours`, and what this estimate is based on."""
@@ -48,9 +70,16 @@ class Costs:
         for name in sorted({run.cfg.DATASET.NAME for run in runs if _kind(run) not in self.known}):
             assumed[f"{self.site.of(name).steps_per_second:g} steps/s on"].append(name)
         basis = [f"{rate} {', '.join(names)}" for rate, names in assumed.items()]
-        hours = sum(map(self.left, runs)) / 3600
         words = f"assuming {'; '.join(basis)}" if basis else "judging by the runs so far"
-        return f"about {hours:,.{0 if hours >= 10 else 1}f} GPU-hours, {words}"
+        return f"about {amount(sum(map(self.left, runs)), self.processor)}, {words}"
+
+
+def amount(seconds: float, processor: str) -> str:
+    """`1,234 GPU-hours`, `1.5 CPU-hours`, `12 CPU-minutes` or `40 CPU-seconds`."""
+    hours = seconds / 3600
+    number, unit = (hours, "hour") if hours >= 1 else (seconds / 60, "minute") if seconds >= 60 else (seconds, "second")
+    text = f"{number:,.{int(unit == 'hour' and hours < 10)}f}"
+    return f"{text} {processor}-{unit}{'s' * (text != '1')}"
 
 
 def _kind(run: Run) -> tuple[str, ...]:

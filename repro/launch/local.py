@@ -26,6 +26,7 @@ from repro.launch.worker import attempt, explained
 from repro.tables.table import ROOT
 from seval.config import load
 from seval.run import Run
+from seval.text import printable
 
 
 def carry_out(tasks: Mapping[str, Task], machine: Debug | Local) -> dict[str, str]:
@@ -111,7 +112,7 @@ class Overview:
         self._say(task, f"FAILED, {reason}")
 
     def _say(self, task: Task, text: str) -> None:
-        self.bar.write(f"{task.run.id}  {task.use}: {text}")
+        self.bar.write(f"{task.run.id}  {task.use}: {printable(text)}")
         sys.stdout.flush()
 
 
@@ -204,7 +205,7 @@ class Local:
     def start(self, task: Task, slot: int) -> submitit.Job:
         executor = submitit.LocalExecutor(self.folder / task.run.id)
         executor.update_parameters(timeout_min=60 * 24 * 365)
-        runtime = {"RUNTIME.THREADS": 1, "RUNTIME.PROGRESS": False}
+        runtime = {"RUNTIME.THREADS": task.run.cfg.RUNTIME.THREADS or 1, "RUNTIME.PROGRESS": False}
         if self.gpus and task.run.cfg.GPU_ID >= 0:
             runtime["GPU_ID"] = slot % self.gpus
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -85,7 +85,7 @@ def choose(
         if state.kind in LIVE:
             continue
         if state.kind in HELD and state.kind not in retry:
-            why = f"{state}; `--retry {state.kind}` submits it again, `python repro/status.py --failed` shows the error"
+            why = str(state)
         elif state.kind == "unknown":
             why = f"{state}: {state.detail}"
         elif live and not (before and before.job and before.job.live):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 
-from tabulate import LATEX_ESCAPE_RULES, tabulate
+from tabulate import tabulate
 
-from repro.tables.reading import CASES, CHOICES, METRICS, NETWORKS, PROTOCOLS, SPLITS, mean_std
+from repro.tables.reading import CASES, CHOICES, METRICS, NETWORKS, PROTOCOLS, SPLITS, Reading, mean_std
 from repro.tables.selection import Selection
 from repro.tables.settings import compared
 from repro.tables.table import Cell, Table
+from repro.tables.texts import in_code, in_csv, in_latex, in_markdown, in_title, prose
+from seval.text import printable
 
 SIGNS = {
     "±": r"$\pm$",
@@ -45,24 +48,24 @@ class Footnotes:
 
     def markdown(self) -> str:
         """All assumptions, a line each."""
-        lines = [f"[^{number}]: {reason}" for reason, number in self.numbers.items()]
+        lines = [f"[^{number}]: {prose(_line(reason))}" for reason, number in self.numbers.items()]
         return "\n".join([HEADING, "", *lines]) if lines else ""
 
     def reasons(self, row: str, column: str) -> str:
         """All that concern a cell, in one text."""
         places = ((None, None), (None, column), (row, None), (row, column))
-        return " ".join(dict.fromkeys(reason for place in places for reason in self.table.assumed(*place)))
+        reasons = (_line(reason) for place in places for reason in self.table.assumed(*place))
+        return " ".join(dict.fromkeys(reasons))
 
     def latex(self) -> str:
         """All assumptions as a paragraph below the tabular."""
-        lines = [f"$^{{{number}}}$~{escaped(reason)}" for reason, number in self.numbers.items()]
+        lines = [f"$^{{{number}}}$~{in_latex(_line(reason))}" for reason, number in self.numbers.items()]
         above = ["", rf"\par\smallskip{{\footnotesize {HEADING}"]
         return "\n".join([*above, *lines, "\\par}\n"]) if lines else ""
 
 
-def escaped(text: str) -> str:
-    """Plain text for LaTeX."""
-    return "".join(LATEX_ESCAPE_RULES.get(sign, sign) for sign in text)
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def superscripts(latex: str) -> str:
@@ -86,20 +89,21 @@ def number(values: Sequence[float], wanted: int) -> str:
     )
 
 
-def grid(table: Table, cells: Sequence[Cell]) -> list[list[str]]:
+def grid(table: Table, cells: Sequence[Cell], name: Callable[[str], str]) -> list[list[str]]:
     """The header, then the rows, as text; a column with reported numbers is followed by them and by the difference.
 
-    Where the table is of settings, by the reported ones only. Names and numbers carry the marks of what they assume.
+    Where the table is of settings, by the reported ones only. Names, each written as `name` has it, and numbers carry
+    the marks of what they assume.
     """
     notes, with_reported = Footnotes(table), {cell.column for cell in cells if cell.reported}
     results = table.kind == "results"
     beside = ["reported", "ours − reported"] if results else ["reported"]
     header, rows = [notes.marked("Method" if results else "Setting")], {}
     for column in table.columns:
-        header += [notes.marked(column, column=column), *(beside if column in with_reported else [])]
+        header += [notes.marked(name(column), column=column), *(beside if column in with_reported else [])]
     for cell in cells:
         first, *others = result(cell) if results else compared(table, cell)
-        row = rows.setdefault(cell.row, [notes.marked(cell.row, cell.row)])
+        row = rows.setdefault(cell.row, [notes.marked(name(cell.row), cell.row)])
         row += [notes.marked(first, cell.row, cell.column), *(others if cell.column in with_reported else [])]
     return [header, *rows.values()]
 
@@ -115,38 +119,53 @@ def result(cell: Cell) -> list[str]:
     ]
 
 
-def markdown(table: Table, cells: Sequence[Cell]) -> str:
-    """The whole page: title, note, table, and what a reader has to know."""
-    header, *rows = ([text.replace("|", "\\|") for text in line] for line in grid(table, cells))
+def markdown(table: Table, cells: Sequence[Cell], options: Sequence[str] = ()) -> str:
+    """The whole page: title, note, table, and what a reader has to know; `options` are those of the commands in it."""
+    header, *rows = grid(table, cells, in_markdown)
     body = tabulate(rows, header, "pipe", disable_numparse=True, colalign=_align(header))
-    below = footer(table, cells) if table.kind == "results" else [_writes(table)]
-    return "\n\n".join(filter(None, [f"# {table.title}", table.note, body, *below, Footnotes(table).markdown()])) + "\n"
+    below = footer(table, cells, options) if table.kind == "results" else [_writes(table, options)]
+    parts = [f"# {in_title(table.title)}", prose(table.note), body, *below, Footnotes(table).markdown()]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _align(header: Sequence[str]) -> tuple[str, ...]:
     return ("left", *["right"] * (len(header) - 1))
 
 
-def footer(table: Table, cells: Sequence[Cell]) -> list[str]:
+def footer(table: Table, cells: Sequence[Cell], options: Sequence[str]) -> list[str]:
     """What was read, over how many seeds, where a row or column reads otherwise, from which code and at what cost."""
     base = table.common | table.forced
-    unit = "" if base["metric"] in CASES else " in percent"
     return [
-        f"{METRICS[base['metric']]} on {SPLITS[base['split']]}{unit}, by {NETWORKS[base['network']]}; "
-        f"of each run {PROTOCOLS[base['protocol']]} (`{base['protocol']}`). "
+        f"{what(Reading(*(base[key] for key in CHOICES)))}. "
         f"Mean ± population standard deviation over {_seeds(cells)}; [n/m]: n of m seeds so far; —: none yet.",
         _other_readings(table, base),
         _origin(table, cells),
-        f"`python repro/submit.py --table {table.name}` does the runs, {_writes(table)}",
+        f"{_command('submit', table, options)} does the runs, {_writes(table, options)}",
     ]
+
+
+def what(reading: Reading) -> str:
+    """Which number it is, in words."""
+    unit = "" if reading.metric in CASES else " in percent"
+    return (
+        f"{METRICS[reading.metric]} on {SPLITS[reading.split]}{unit}, by {NETWORKS[reading.network]}; "
+        f"of each run {PROTOCOLS[reading.protocol]} (`{reading.protocol}`)"
+    )
+
+
+def of_one(cell: Cell) -> str:
+    """The number of a single cell in two lines, for the terminal."""
+    assert cell.reading
+    seeds = ", ".join(map(str, cell.runs))
+    return f"{cell.row}, seed {seeds}: {number(list(cell.values().values()), len(cell.runs))}\n{what(cell.reading)}"
 
 
 def _other_readings(table: Table, base: dict) -> str:
     """A line for each row, column or cell that reads another number than the table as a whole."""
-    levels = [(f"Row {name}", level) for name, level in table.rows.items()]
-    levels += [(f"Column {name}", level) for name, level in table.columns.items()]
+    levels = [(f"Row {in_markdown(name)}", level) for name, level in table.rows.items()]
+    levels += [(f"Column {in_markdown(name)}", level) for name, level in table.columns.items()]
     levels += [
-        (f"Row {name}, column {column}", single or {})
+        (f"Row {in_markdown(name)}, column {in_markdown(column)}", single or {})
         for name, level in table.rows.items()
         for column, single in (level.get("cells") or {}).items()
     ]
@@ -159,17 +178,23 @@ def _other_readings(table: Table, base: dict) -> str:
 
 
 def _origin(table: Table, cells: Sequence[Cell]) -> str:
+    known = cells[0].records
     runs = [use.run for use in Selection({table.name: list(cells)}).runs().values()]
-    records = [record for run in runs if (record := run.record()) is not None]
-    devices = sorted({record.get("provenance", {}).get("device", "unknown device") for record in records})
+    records = [record for run in runs if (record := known.of(run)) is not None]
+    devices = sorted({str(record.get("provenance", {}).get("device", "unknown device")) for record in records})
     return (
         f"{len(records)} runs with their prerequisites, {_duration(records)} of computing on "
-        f"{', '.join(devices) or 'no device yet'}; code: {_code(records)}."
+        f"{', '.join(map(in_markdown, devices)) or 'no device yet'}; code: {_code(records)}."
     )
 
 
-def _writes(table: Table) -> str:
-    return f"`python repro/aggregate.py --table {table.name}` writes this."
+def _writes(table: Table, options: Sequence[str]) -> str:
+    protocol = ["--protocol", table.forced["protocol"]] if "protocol" in table.forced else []
+    return f"{_command('aggregate', table, [*options, *protocol])} writes this."
+
+
+def _command(script: str, table: Table, options: Sequence[str]) -> str:
+    return in_code(shlex.join(["python", f"repro/{script}.py", "--table", table.source, *options]))
 
 
 def _seeds(cells: Iterable[Cell]) -> str:
@@ -187,18 +212,19 @@ def _code(records: Iterable[dict]) -> str:
     found = set()
     for record in records:
         origin = record.get("provenance", {})
-        commit = origin["commit"][:10] if origin.get("commit") else "unknown commit"
+        commit = in_markdown(str(origin["commit"])[:10]) if origin.get("commit") else "unknown commit"
         commit += " with changes" if origin.get("dirty") else ""
-        version = origin.get("packages", {}).get("seval")
-        found.add(f"{commit} (seval {version})" if version else commit)
+        packages = origin.get("packages")
+        version = packages.get("seval") if isinstance(packages, dict) else None
+        found.add(f"{commit} (seval {in_markdown(version)})" if version else commit)
     return ", ".join(sorted(found)) or "no record yet"
 
 
 def latex(table: Table, cells: Sequence[Cell]) -> str:
     """A booktabs tabular, and what it assumes below it."""
-    header, *rows = grid(table, cells)
+    header, *rows = grid(table, cells, printable)
     text = superscripts(tabulate(rows, header, "latex_booktabs", disable_numparse=True, colalign=_align(header)))
-    text = f"% {' '.join(table.title.split())}\n{text}\n{Footnotes(table).latex()}"
+    text = f"% {printable(_line(table.title))}\n{text}\n{Footnotes(table).latex()}"
     for sign, command in SIGNS.items():
         text = text.replace(sign, command)
     return text
@@ -214,8 +240,8 @@ def comma_separated(table: Table, cells: Iterable[Cell]) -> str:
         mean, std = (f"{number:.4f}" for number in mean_std(values.values())) if values else ("", "")
         writer.writerow(
             [
-                cell.row,
-                cell.column,
+                in_csv(cell.row),
+                in_csv(cell.column),
                 mean if table.kind == "results" else compared(table, cell)[0],
                 std,
                 len(values),
@@ -225,7 +251,7 @@ def comma_separated(table: Table, cells: Iterable[Cell]) -> str:
                 " ".join(cell.runs[seed].id for seed in values),
                 *(cell.reading or [""] * len(CHOICES)),
                 *("" if number is None else number for number in cell.reported or (None, None)),
-                notes.reasons(cell.row, cell.column),
+                in_csv(notes.reasons(cell.row, cell.column)),
             ]
         )
     return text.getvalue()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
-from seval.errors import ConfigError
+from seval.errors import ConfigError, RecordError
+from seval.run import Run
+from seval.text import short
 
 #: Metrics that are numbers of classes: whether recall and precision are above the average; None counts all classes.
 CASES: dict[str, tuple[bool, bool] | None] = {
@@ -48,6 +51,43 @@ CHOICES = {
 _BY_CLASS = {"split": "test", "network": "ema", "protocol": "last"}
 
 
+class Records:
+    """The records of runs, each read once; which of them are damaged is kept in `damaged`, by id."""
+
+    def __init__(self) -> None:
+        self.damaged: dict[str, str] = {}
+        self._known: dict[str, dict | None] = {}
+
+    def of(self, run: Run) -> dict | None:
+        """The record of a run; None if it has none, or one that is damaged. Raises `OSError`."""
+        if run.id not in self._known:
+            self._known[run.id] = None
+            try:
+                self._known[run.id] = _checked(run.record())
+            except RecordError as error:
+                self.refuse(run, error)
+        return self._known[run.id]
+
+    def refuse(self, run: Run, error: RecordError) -> None:
+        """Take a record for damaged; the error names the file, or what is wrong in it."""
+        path, words = str(run.folder / "record.json"), str(error)
+        advice = "move it away, and the same command finishes the run from its checkpoint"
+        self.damaged[run.id] = words if path in words else f"{path} is damaged ({words}); {advice}"
+        self._known[run.id] = None
+
+
+#: What pages read from a record besides its results.
+_KINDS = {"results": dict, "per_class": dict, "provenance": dict, "seconds": (int, float)}
+
+
+def _checked(record: dict | None) -> dict | None:
+    for key, kind in _KINDS.items():
+        value = record.get(key) if record else None
+        if value is not None and (not isinstance(value, kind) or isinstance(value, float) and not math.isfinite(value)):
+            raise RecordError(f"its {key!r} is {short(value)}")
+    return record
+
+
 class Reading(NamedTuple):
     """The keys under which a number is in a record, as in `CHOICES`."""
 
@@ -58,17 +98,24 @@ class Reading(NamedTuple):
     protocol: str = "median20"
 
     def of(self, record: Mapping) -> float | None:
-        """Percent or a number of classes; None where nothing could be measured. Raises `ConfigError`."""
+        """Percent or a number of classes; None where nothing could be measured.
+
+        Raises `ConfigError` if this is not recorded, `RecordError` if what is recorded is no number.
+        """
         if self.metric in CASES:
             return self._classes(record)
         node = record["results"]
         for key in self:
+            if not isinstance(node, Mapping):
+                raise RecordError(f"its results hold {short(node)} where {key!r} is to be read")
             if key not in node:
                 raise ConfigError(
                     f"{'/'.join(self)} is to be read, but run {record['id']} recorded no {key!r} there, "
                     f"only {', '.join(node)}"
                 )
             node = node[key]
+        if node is not None and not _is_number(node):
+            raise RecordError(f"its number for {'/'.join(self)} is {short(node)}")
         return None if node is None else 100 * node
 
     def _classes(self, record: Mapping) -> float:
@@ -78,10 +125,22 @@ class Reading(NamedTuple):
                     f"metric {self.metric} with {key} {given!r}: a record keeps the recall and precision of each class "
                     f"for {key} {only!r} only; set that"
                 )
-        offsets = record["per_class"]
+        offsets = record.get("per_class") or {}
         if self.offset not in offsets:
             raise ConfigError(f"run {record['id']} recorded no offset {self.offset!r}, only {', '.join(offsets)}")
-        return float(class_count(**offsets[self.offset], case=CASES[self.metric]))
+        found = offsets[self.offset]
+        recall, precision = (found.get(key) if isinstance(found, dict) else None for key in ("recall", "precision"))
+        if not (_are_shares(recall) and _are_shares(precision) and len(recall) == len(precision)):
+            raise RecordError(f"its recall and precision by class for {self.offset!r} are {short(found)}")
+        return float(class_count(recall, precision, CASES[self.metric]))
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def _are_shares(values: object) -> TypeGuard[list]:
+    return isinstance(values, list) and all(value is None or _is_number(value) for value in values)
 
 
 def class_count(
@@ -92,8 +151,12 @@ def class_count(
     present = np.isfinite(recalls)
     if case is None:
         return int(present.sum())
-    high = [values > np.nanmean(values) for values in (recalls, precisions)]  # nan is not
+    high = [_above_average(values) for values in (recalls, precisions)]
     return int((present & (high[0] == case[0]) & (high[1] == case[1])).sum())
+
+
+def _above_average(values: np.ndarray) -> np.ndarray:
+    return values > (np.nanmean(values) if np.isfinite(values).any() else 0.0)  # nan is not
 
 
 def mean_std(values: Iterable[float]) -> tuple[float, float]:

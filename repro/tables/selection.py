@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-from repro.tables.reading import Reading
+from repro.tables.reading import Reading, Records
 from repro.tables.table import Cell, Table, find_table, tables_of_the_paper
-from seval.config import load
+from repro.tables.yaml_file import check_known, check_level
+from seval.config import flatten, load
+from seval.defaults import DEFAULTS
 from seval.errors import ConfigError
 from seval.run import Run
+from seval.text import printable
 
 
 @dataclass
@@ -29,17 +30,23 @@ class Use:
         """Whether no number is read from it, only another run depends on it."""
         return self.cell.runs[self.seed].id != self.run.id
 
+    @property
+    def label(self) -> str:
+        """The same after the name of the first table that needs it."""
+        return f"{printable(self.tables[0])}: {self}"
+
     def __str__(self) -> str:
         """`w/ SEVAL (prerequisite), CIFAR10-LT n1=500, seed 79`."""
         row = f"{self.cell.row} (prerequisite)" if self.is_prerequisite else self.cell.row
-        return ", ".join(filter(None, (row, self.cell.column, f"seed {self.seed}")))
+        return printable(", ".join(filter(None, (row, self.cell.column, f"seed {self.seed}"))))
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The cells that are asked for, by table."""
+    """The cells that are asked for, by table, and the folder of their runs."""
 
     tables: dict[str, list[Cell]]
+    output: Path = Path("runs")
 
     def cells(self) -> list[Cell]:
         """Of all tables."""
@@ -59,70 +66,78 @@ class Selection:
                             use.cell, use.seed = cell, seed
         return found
 
-
-class Parser(argparse.ArgumentParser):
-    """A command line whose mistakes are reported in one line, like every other bad input."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (--help has examples)")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """--table, --all or --config, and what narrows them."""
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument(
-        "--table", nargs="+", metavar="NAME", help="files in paper_tables/ (2 is table2), or paths ending in .yaml"
-    )
-    group.add_argument("--all", action="store_true", help="every table of the paper")
-    group.add_argument(
-        "--config", metavar="FILE", help="a single configuration instead, followed by KEY VALUE pairs if needed"
-    )
-    parser.add_argument("--rows", nargs="+", default=(), help="only these rows")
-    parser.add_argument("--columns", nargs="+", default=(), help="only these columns")
-    parser.add_argument("--seeds", nargs="+", type=int, default=(), help="these seeds instead of the table's")
-    parser.add_argument("--output-dir", default="runs", help="folder that holds the folders of runs (default: runs)")
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override those of --config")
+    def damaged(self) -> dict[str, str]:
+        """By id, a line about each record that cannot be read or is not that of its run."""
+        found = {}
+        for id, use in self.runs().items():
+            if not use.run.done():
+                continue
+            records = Records()  # each is let go of at once, for there may be ten thousand
+            try:
+                records.of(use.run)
+            except OSError as error:
+                records.damaged[id] = str(error)
+            if id in records.damaged:
+                found[id] = f"{use.label}: {records.damaged[id]}"
+        return found
 
 
 def select(args: argparse.Namespace) -> Selection:
     """The cells that the command line asks for. Raises `ConfigError`."""
-    if args.overrides and not args.config:
-        raise ConfigError(f"KEY VALUE pairs go with --config, which is missing: {' '.join(args.overrides)}")
-    if len(args.overrides) % 2:
-        words = " ".join(args.overrides)
-        raise ConfigError(f"settings are KEY VALUE pairs, but {len(args.overrides)} words are given: {words}")
-    output = ["OUTPUT_DIR", args.output_dir]
     if args.config:
-        return Selection({args.config: [_single_cell(args, [*args.overrides, *output])]})
-    asked = tables_of_the_paper() if args.all else [find_table(name) for name in args.table]
-    return Selection(
-        {
-            table.name: list(table.forcing(*_narrowed(table, asked, args), seeds=list(args.seeds)).cells(output))
-            for table in asked
-            if not args.all or _touched(table, args)
-        }
-    )
+        return _single(args)
+    asked, output = asked_tables(args), "runs" if args.output_dir is None else args.output_dir
+    rows, columns = args.rows, args.columns
+    check_known(rows, dict.fromkeys(name for table in asked for name in table.rows), "row")
+    check_known(columns, dict.fromkeys(name for table in asked for name in table.columns), "column")
+    found = {}
+    for table in asked:  # of several tables, a name need only be in one
+        own = [[name for name in given if name in all] for given, all in ((rows, table.rows), (columns, table.columns))]
+        if not (rows and not own[0] or columns and not own[1]):
+            narrowed = table.forcing(*own, seeds=list(args.seeds))
+            found[table.name] = list(narrowed.cells(["OUTPUT_DIR", output]))
+    if not found:
+        raise ConfigError("no table here has such a row and such a column")
+    return Selection(found, Path(output))
 
 
-def _single_cell(args: argparse.Namespace, settings: Sequence[object]) -> Cell:
-    if args.rows or args.columns:
+def asked_tables(args: argparse.Namespace) -> list[Table]:
+    """The tables of --table or --all. Raises `ConfigError`, also for KEY VALUE pairs, which belong to --config."""
+    names = list(args.table or ())
+    keys = [place for place, word in enumerate(names) if word in flatten(DEFAULTS)]
+    pairs = [*names[keys[0] :], *args.overrides] if keys else args.overrides
+    if pairs:
+        folder = "; the folder of the runs of a table is --output-dir" if "OUTPUT_DIR" in pairs else ""
+        raise ConfigError(f"KEY VALUE pairs go with --config, which is missing: {' '.join(pairs)}{folder}")
+    asked = tables_of_the_paper() if args.all else [find_table(name) for name in dict.fromkeys(names)]
+    known: dict[str, Table] = {}
+    for table in asked:
+        other = known.setdefault(table.name, table)
+        if other.path.resolve() != table.path.resolve():
+            raise ConfigError(f"{other.path} and {table.path} have the same name; call the command for each of them")
+    return list(known.values())
+
+
+def _single(args: argparse.Namespace) -> Selection:
+    """One cell: a configuration over its seeds."""
+    words = list(args.overrides)
+    if len(words) % 2:
+        raise ConfigError(f"settings are KEY VALUE pairs, but {len(words)} words are given: {' '.join(words)}")
+    if getattr(args, "rows", ()) or getattr(args, "columns", ()):
         raise ConfigError("--rows and --columns choose from a table, but --config names a single configuration")
-    seeds = args.seeds or [load(args.config, settings).SEED]
-    runs = {seed: Run(load(args.config, [*settings, "SEED", seed])) for seed in seeds}
-    return Cell(Path(args.config).stem, "", runs, Reading())
-
-
-def _touched(table: Table, args: argparse.Namespace) -> bool:
-    asked = ((args.rows, table.rows), (args.columns, table.columns))
-    return all(not given or set(given) & set(own) for given, own in asked)
-
-
-def _narrowed(table: Table, asked: Sequence[Table], args: argparse.Namespace) -> list[list[str]]:
-    """Rows and columns of this table; where there are several, a name need only be in one of them."""
-    narrowed = []
-    for given, own, others in (
-        (args.rows, table.rows, [each.rows for each in asked]),
-        (args.columns, table.columns, [each.columns for each in asked]),
-    ):
-        narrowed.append([name for name in given if name in own or not any(name in other for other in others)])
-    return narrowed
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    if args.seeds and "SEED" in given:
+        raise ConfigError(f"SEED {given['SEED']} and --seeds both say which seeds; give one of them")
+    if args.output_dir is not None:
+        other = given.get("OUTPUT_DIR", args.output_dir)
+        if Path(other) != Path(args.output_dir):
+            raise ConfigError(
+                f"OUTPUT_DIR {other} and --output-dir {args.output_dir} are two folders; give one of them"
+            )
+        words += ["OUTPUT_DIR", args.output_dir]
+    check_level({"seeds": list(args.seeds) or [0]}, "the command line")
+    cfg = load(args.config, words)
+    runs = {seed: Run(load(args.config, [*words, "SEED", seed])) for seed in args.seeds or [cfg.SEED]}
+    protocol = getattr(args, "protocol", None)
+    cell = Cell(Path(args.config).stem, "", runs, Reading(protocol=protocol) if protocol else Reading())
+    return Selection({args.config: [cell]}, Path(cfg.OUTPUT_DIR))

@@ -22,11 +22,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from repro.tables.reading import CHOICES, Reading
+from repro.tables.reading import CHOICES, Reading, Records
 from repro.tables.yaml_file import LEVEL, MERGED, as_list, check_known, check_level, read_table, reported_numbers
 from seval.config import load
 from seval.defaults import Node
-from seval.errors import ConfigError
+from seval.errors import ConfigError, RecordError
 from seval.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,13 +43,18 @@ class Cell:
     runs: dict[int, Run]
     reading: Reading | None
     reported: tuple[float, float | None] | None = None
+    records: Records = field(default_factory=Records, compare=False, repr=False)
 
     def values(self) -> dict[int, float]:
         """By seed, percent or a number of classes, of those runs that have been recorded."""
         values = {}
         for seed, run in self.runs.items():
+            value = None
             try:
-                value = self.reading.of(record) if self.reading and (record := run.record()) else None
+                if self.reading and (record := self.records.of(run)):
+                    value = self.reading.of(record)
+            except RecordError as error:
+                self.records.refuse(run, error)
             except ConfigError as error:
                 raise ConfigError(f"row {self.row!r}, column {self.column!r}: {error}") from None
             if value is not None:
@@ -70,6 +75,12 @@ class Table:
     reported: dict[str, dict[str, tuple[float, float | None]]]
     kind: str = "results"
     forced: dict = field(default_factory=dict)
+    path: Path = Path()
+
+    @property
+    def source(self) -> str:
+        """What `--table` takes for it: its name or, where it is not in `paper_tables/`, its path."""
+        return self.name if self.path.parent.resolve() == TABLES.resolve() else str(self.path)
 
     @classmethod
     def read(cls, path: str | Path) -> Table:
@@ -83,13 +94,14 @@ class Table:
             raise ConfigError(f"{path} must have rows and columns")
         return cls(
             name=path.stem,
-            title=str(content.get("title", path.stem)),
-            note=str(content.get("note", "")).strip(),
+            title=content.get("title", path.stem),
+            note=content.get("note", "").strip(),
             common=_DEFAULTS | {key: content[key] for key in LEVEL if key in content},
             columns=columns,
             rows=rows,
             reported=reported_numbers(content.get("reported"), rows, columns, path),
             kind=content.get("kind", "results"),
+            path=path,
         )
 
     def forcing(self, rows: Sequence[str] = (), columns: Sequence[str] = (), **settings: object) -> Table:
@@ -108,6 +120,7 @@ class Table:
     def cells(self, overrides: Sequence[object] = ()) -> Iterator[Cell]:
         """Every cell, row by row, `overrides` laid over all of them; runs with equal ids are one object."""
         runs: dict[str, Run] = {}
+        records = Records()
         for row in self.rows:
             for column in self.columns:
                 settings, found, reading = self.settings(row, column), {}, None
@@ -117,7 +130,7 @@ class Table:
                         where = f"row {row!r}, column {column!r}"
                         run = Run(self.configuration(settings, [*overrides, "SEED", seed], where))
                         found[seed] = runs.setdefault(run.id, run)
-                yield Cell(row, column, found, reading, self.reported.get(row, {}).get(column))
+                yield Cell(row, column, found, reading, self.reported.get(row, {}).get(column), records)
 
     def settings(self, row: str, column: str) -> dict | None:
         """What table, column, row and cell say together; None where the row leaves this cell out."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
 from repro.tables.reading import CHOICES
 from seval.errors import ConfigError
+from seval.files import read_yaml
+from seval.text import short
 
 KINDS = ("results", "settings")
 #: Keys of every level of which the later one wins; what is `assumed` belongs to its level alone.
@@ -17,32 +18,24 @@ MERGED = (*CHOICES, "config", "folder", "set", "seeds")
 LEVEL = (*MERGED, "assumed")
 _GRID = ("columns", "rows", "reported")
 _TABLE = ("_BASE_", "kind", "title", "note", *_GRID, *LEVEL)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose names are text, and where naming a row twice is an error rather than the loss of the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := [name for name in names if names.count(name) > 1]:
-            problem = f"{twice[0]!r} is given twice in one mapping"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-        return {str(name): value for name, value in super().construct_mapping(node, deep).items()}
+#: What `set` must not hold, as the command decides it, and what says it instead.
+_ELSEWHERE = {"OUTPUT_DIR": "--output-dir on the command line", "SEED": "the key `seeds`"}
+_DEEPEST = 20  # files over one another
 
 
 def read_mapping(path: Path) -> dict:
     """The keys and values of a YAML file. Raises `ConfigError` where it cannot be read or holds something else."""
     try:
-        content = yaml.load(path.read_text(), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+        content = read_yaml(path)
+    except FileNotFoundError as error:
+        raise ConfigError(str(error)) from None
     return as_mapping(content, str(path))
 
 
 def as_mapping(value: object, where: str) -> dict:
     """The value, {} for nothing. Raises `ConfigError` where it is no mapping."""
     if not isinstance(value, dict | None):
-        raise ConfigError(f"{where} must be a mapping, but is {value!r}")
+        raise ConfigError(f"{where} must be a mapping, but is {short(value)}")
     return value or {}
 
 
@@ -51,27 +44,33 @@ def check_known(given: Iterable[object], valid: Iterable[str], what: str) -> Non
     valid = list(valid)
     for name in given:
         if name not in valid:
-            near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.0)[:1]
+            near = difflib.get_close_matches(str(name)[:100], valid, n=1, cutoff=0.0)[:1]
             hint = f"did you mean {near[0]!r}? Valid: {', '.join(valid)}" if near else "there are none"
-            raise ConfigError(f"unknown {what}: {name!r}; {hint}")
+            raise ConfigError(f"unknown {what}: {short(name)}; {hint}")
 
 
-def read_table(path: Path, above: tuple[Path, ...] = ()) -> dict:
+def read_table(path: Path, above: tuple[Path, ...] = (), read: set[Path] | None = None) -> dict:
     """What a table's file says, laid over its `_BASE_` files, whose paths are relative to it. Raises `ConfigError`.
 
     What files `set` and what they assume adds up. Columns, rows and reported numbers are replaced name by name, all
-    other keys as a whole.
+    other keys as a whole. A file that several name as their base is read once, for the first of them.
     """
+    read = set() if read is None else read
     if path.resolve() in above:
         raise ConfigError(f"{path} includes itself through _BASE_: {' -> '.join(map(str, above))}")
+    if len(above) >= _DEEPEST:
+        raise ConfigError(f"{path} is laid under {_DEEPEST} other files through _BASE_, which is too deep")
     own = read_mapping(path)
+    read.add(path.resolve())
     bases = own.pop("_BASE_", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"_BASE_ in {path} must be a file or a list of files, but is {bases!r}")
+        raise ConfigError(f"_BASE_ in {path} must be a file or a list of files, but is {short(bases)}")
     content: dict = {}
-    for base in bases:
-        content = _laid_over(content, read_table(path.parent / base, (*above, path.resolve())))
+    for base in (path.parent / base for base in bases):
+        known = base.resolve()
+        if known not in read or known in above or known == path.resolve():  # the latter two are a circle
+            content = _laid_over(content, read_table(base, (*above, path.resolve()), read))
     columns = as_mapping(content.get("columns"), "columns") | as_mapping(own.get("columns"), f"columns in {path}")
     _check_table(own, columns, path)
     return _laid_over(content, own)
@@ -95,10 +94,11 @@ def _check_table(content: dict, columns: dict, path: Path) -> None:
     """Check a file before it is laid over others; `columns` includes the columns of the others."""
     check_known(content, _TABLE, f"key in {path}")
     check_known([content.get("kind", "results")], KINDS, f"kind in {path}")
-    levels = {part: as_mapping(content.get(part), f"{part} in {path}") for part in ("columns", "rows")}
+    _check_text(content, ("title", "note"), str(path))
+    levels = {part: as_mapping(content.get(part), f"{part} in {path}") for part in _GRID}
     check_level({key: value for key, value in content.items() if key in LEVEL}, str(path))
-    for part, own in levels.items():
-        for name, level in own.items():
+    for part in ("columns", "rows"):
+        for name, level in levels[part].items():
             where = f"{part.removesuffix('s')} {name!r} of {path}"
             check_level(as_mapping(level, where), where, columns if part == "rows" else None)
 
@@ -109,17 +109,35 @@ def check_level(level: dict, where: str, columns: dict | None = None) -> None:
     for key, choices in CHOICES.items():
         if key in level:
             check_known([level[key]], choices, f"{key} in {where}")
-    seeds, pairs, reasons = level.get("seeds", [0]), level.get("set", []), as_list(level.get("assumed", "a reason"))
+    _check_text(level, ("folder", "config"), where)
+    seeds, reasons = level.get("seeds", [0]), as_list(level.get("assumed", "a reason"))
     whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not seeds or not whole or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds in {where} must be a list of different whole numbers, but is {seeds!r}")
-    if not isinstance(pairs, list) or len(pairs) % 2:
-        raise ConfigError(f"set in {where} must be a list of KEY VALUE pairs, but is {pairs!r}")
+        raise ConfigError(f"seeds in {where} must be a list of different whole numbers, but is {short(seeds)}")
+    _check_pairs(level.get("set", []), where)
     if not reasons or not all(isinstance(reason, str) and reason for reason in reasons):
-        raise ConfigError(f"assumed in {where} must be a text or a list of texts, but is {level['assumed']!r}")
+        raise ConfigError(f"assumed in {where} must be a text or a list of texts, but is {short(level['assumed'])}")
     for column, single in as_mapping(level.get("cells"), f"cells in {where}").items():
         check_known([column], columns or (), f"column in the cells of {where}")
         check_level(as_mapping(single, f"cell {column!r} in {where}"), f"cell {column!r} in {where}")
+
+
+def _check_text(level: dict, keys: Iterable[str], where: str) -> None:
+    for key in keys:
+        value = level.get(key, "text")
+        if not isinstance(value, str) or not value.strip():
+            hint = "; write it in quotes" if isinstance(value, int | float) else ""
+            raise ConfigError(f"{key} in {where} must be text, but is {short(value)}{hint}")
+        if key in ("folder", "config") and (not value.isprintable() or len(value) > 200):
+            raise ConfigError(f"{key} in {where} must be the name of a file, but is {short(value)}")
+
+
+def _check_pairs(pairs: object, where: str) -> None:
+    if not isinstance(pairs, list) or len(pairs) % 2 or not all(isinstance(key, str) for key in pairs[::2]):
+        raise ConfigError(f"set in {where} must be a list of KEY VALUE pairs, but is {short(pairs)}")
+    for key in pairs[::2]:
+        if key in _ELSEWHERE:
+            raise ConfigError(f"set in {where} holds {key}, which would count for nothing; use {_ELSEWHERE[key]}")
 
 
 def reported_numbers(content: object, rows: dict, columns: dict, path: Path) -> dict[str, dict]:
@@ -130,7 +148,11 @@ def reported_numbers(content: object, rows: dict, columns: dict, path: Path) -> 
         for column, given in as_mapping(numbers, f"reported of {row!r} in {path}").items():
             check_known([column], columns, f"column in reported of {path}")
             pair = as_list(given)
-            if len(pair) not in (1, 2) or not all(type(number) in (int, float) for number in pair):
-                raise ConfigError(f"reported of {row!r}, {column!r} in {path} must be [mean, std], but is {given!r}")
+            if len(pair) not in (1, 2) or not all(
+                type(number) in (int, float) and math.isfinite(number) for number in pair
+            ):
+                raise ConfigError(
+                    f"reported of {row!r}, {column!r} in {path} must be [mean, std], but is {short(given)}"
+                )
             reported.setdefault(row, {})[column] = (pair[0], pair[1] if len(pair) == 2 else None)
     return reported

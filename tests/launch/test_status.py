@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -39,7 +40,11 @@ def test_the_board_has_a_sign_for_every_seed(mixed: Lab) -> None:
     assert rows["Replay"] == ["w100%", "c", "w10%"]  # with the share of the run it waits for
     assert rows["Deep"] == ["w0%", "w0%", "w0%"]
     assert "sweep: 15 runs: 2 done, 2 running" in said and "1 timed out, 1 canceled, 1 out of memory" in said
-    assert "n% running" in said and "GPU-hours spent; left: about" in said and "at 2 runs at once, done in" in said
+    assert (
+        "n% running" in said
+        and "GPU-seconds spent; left: about 1 GPU-minute" in said
+        and "at 2 runs at once, done in" in said
+    )
 
 
 def test_failures_come_with_reason_and_log(mixed: Lab) -> None:
@@ -81,7 +86,11 @@ def test_watching_shows_it_until_it_is_stopped(mixed: Lab, monkeypatch: pytest.M
             raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", sleep)
-    assert mixed.status("--watch", "7").count("sweep: 15 runs") == 2 and rounds == [7, 7]
+    mixed.capsys.readouterr()
+    assert status.main(["--table", "sweep", "--site", "site.yaml", "--watch", "7"]) == 130
+    out, err = mixed.capsys.readouterr()
+    times = re.findall(r"^--- \d{4}-\d\d-\d\d \d\d:\d\d:\d\d ---$", out, re.MULTILINE)
+    assert out.count("sweep: 15 runs") == len(times) == 2 and rounds == [7, 7] and err.strip() == "interrupted"
 
 
 def test_status_says_where_slurm_is_silent_and_shows_the_rest(mixed: Lab) -> None:

@@ -88,7 +88,8 @@ def test_latex_is_balanced_and_escaped(folder: Path) -> None:
 def test_strict_and_other_protocol(folder: Path, capsys) -> None:
     write_sweep()
     assert summarize("--strict") == 1
-    assert "cells are missing; python repro/submit.py --table sweep" in capsys.readouterr().err
+    does_them = "python repro/submit.py --table sweep"
+    assert capsys.readouterr().err == f"runs of 3 of 8 cells are missing; this does them:\n  {does_them}\n"
     assert summarize("--protocol", "last") == 0
     page = Path("out/sweep.md").read_text()
     assert "80.00 ± 0.82" in page and "the last evaluation (`last`)" in page

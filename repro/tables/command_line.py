@@ -1,0 +1,125 @@
+"""What the command lines of the scripts share: options, what is printed, and commands that can be pasted."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from repro.tables.interrupts import INTERRUPTED, below_the_sign
+from seval.errors import ConfigError
+from seval.text import printable
+
+SCRIPTS = Path(__file__).resolve().parents[1]
+#: The options that each script takes of another, besides --table, --all and --config.
+_TAKEN = {
+    "submit": ("rows", "columns", "seeds", "output_dir", "site", "cluster"),
+    "status": ("rows", "columns", "seeds", "output_dir", "site"),
+    "aggregate": ("output_dir",),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose mistakes are reported in one line, like every other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (--help has examples)")
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """--table, --all or --config, and the folder of the runs."""
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument(
+        "--table", nargs="+", metavar="NAME", help="files in paper_tables/ (2 is table2), or paths ending in .yaml"
+    )
+    group.add_argument("--all", action="store_true", help="every table of the paper")
+    group.add_argument(
+        "--config", metavar="FILE", help="a single configuration instead, followed by KEY VALUE pairs if needed"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=(), help="these seeds instead of the table's")
+    parser.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        help="folder that holds the folders of runs; OUTPUT_DIR after --config says the same (default: runs)",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override those of --config")
+
+
+def add_narrowing(parser: argparse.ArgumentParser) -> None:
+    """--rows and --columns."""
+    parser.add_argument("--rows", nargs="+", default=(), help="only these rows")
+    parser.add_argument("--columns", nargs="+", default=(), help="only these columns")
+
+
+def command(script: str, args: argparse.Namespace, *more: str) -> str:
+    """The line that calls `script` about what `args` are about, `more` being its further options; for a shell."""
+    words = [word for name in ("table", "all", "config") for word in _option(name, getattr(args, name))]
+    behind = any(word.startswith("-") for word in args.overrides)  # which argparse takes for options
+    if not behind:
+        words += args.overrides
+    taken = (*_TAKEN[script], *(["seeds"] if args.config and script == "aggregate" else []))
+    words += [word for name in taken for word in _option(name, getattr(args, name, None))]
+    return repeated(script, [*words, *more, *(["--", *args.overrides] if behind else [])])
+
+
+def repeated(script: str, words: Sequence[str]) -> str:
+    """The line that calls a script with these words, starting Python and naming its folder as the caller did."""
+    this = Path(sys.argv[0])
+    called = this.suffix == ".py" and this.parent.resolve() == SCRIPTS
+    python, folder = (sys.orig_argv[0], this.parent) if called else ("python", Path("repro"))
+    return shlex.join([python, str(folder / f"{script}.py"), *words])
+
+
+def _option(name: str, value: object) -> list[str]:
+    """The words that give an option this value; none where it is not given."""
+    option = f"--{name.replace('_', '-')}"
+    if value is None or value is False or value == () or value == []:
+        return []
+    if value is True:
+        return [option]
+    given = [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+    return [f"{option}={given[0]}"] if len(given) == 1 and given[0].startswith("-") else [option, *given]
+
+
+def prepare_output() -> None:
+    """Signs that the terminal's encoding lacks are shown as ?, not an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def say(*texts: object, error: bool = False) -> None:
+    """Print, to standard error if it is one; no escape sequence of a name or a message reaches the terminal."""
+    if not texts:
+        return
+    lines = [printable(line) for text in texts for line in str(text).split("\n")]
+    print(*lines, sep="\n", file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def reported(work: Callable[[], int]) -> int:
+    """The exit code of `work`; an error is one line on standard error and 2, Ctrl-C is one line and 130."""
+    prepare_output()
+    try:
+        return work()
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        drop_output()
+        return 0
+    except (ValueError, OSError) as error:
+        say(f"error: {error}", error=True)
+        drop_output()
+        return 2
+    except KeyboardInterrupt:
+        say(f"{below_the_sign()}interrupted", error=True)
+        return INTERRUPTED
+
+
+def drop_output() -> None:
+    """Where standard output takes nothing more, forget what it holds, so that the end of Python does not try again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,53 @@
+"""Text from a YAML file or a record as part of a page: it looks as it was written, and does nothing."""
+
+from __future__ import annotations
+
+import re
+
+from tabulate import LATEX_ESCAPE_RULES
+
+from seval.text import printable
+
+#: What begins a formula in a spreadsheet.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+#: In Markdown: HTML, links and what would be read as an escape; so that bare addresses are no links either.
+_HTML = re.compile(r"<|&(?=#?\w+;)")
+_LINKS = re.compile(r"[\\\[\]]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
+
+def in_markdown(text: object) -> str:
+    """A name in Markdown, in one line: without HTML, links, code, and ends of a table's cell."""
+    return re.sub(r"[|`]", r"\\\g<0>", prose(printable(str(text))))
+
+
+def in_title(text: object) -> str:
+    """A heading in Markdown, in one line."""
+    return prose(printable(" ".join(str(text).split())))
+
+
+def prose(text: str) -> str:
+    """A text in Markdown of several lines, which may have emphasis and code but no HTML and no links."""
+    lines = (printable(line) for line in text.splitlines())
+    return "\n".join(_LINKS.sub(r"\\\g<0>", _HTML.sub(_entity, line)) for line in lines)
+
+
+def _entity(found: re.Match) -> str:
+    return "&lt;" if found[0] == "<" else "&amp;"
+
+
+def in_code(text: str) -> str:
+    """Markdown code, fenced by more backticks than the text has in a row."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence, space = "`" * (longest + 1), " " * (longest > 0)
+    return f"{fence}{space}{printable(text)}{space}{fence}"
+
+
+def in_csv(text: object) -> str:
+    """A cell of text in a spreadsheet, which is never a formula."""
+    line = printable(str(text))
+    return f"'{line}" if str(text).lstrip(" ").startswith(_FORMULA) else line
+
+
+def in_latex(text: object) -> str:
+    """Plain text for LaTeX."""
+    return "".join(LATEX_ESCAPE_RULES.get(sign, sign) for sign in printable(str(text)))

@@ -1,0 +1,81 @@
+"""The scripts in processes of their own: Ctrl-C while they start, and terminals that are not in UTF-8."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.settings import ROOT
+from tests.tables.commands import call
+
+
+@pytest.mark.parametrize(
+    "script, imports", [("aggregate", 1), ("aggregate", 400), ("aggregate", 1200), ("status", 100), ("submit", 800)]
+)
+def test_ctrl_c_while_packages_are_imported_is_one_line(script: str, imports: int, tmp_path: Path) -> None:
+    words = ["--table", "demo", "--output-dir", str(tmp_path)]
+    command = [sys.executable, "-X", "importtime", f"repro/{script}.py", *words]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        left = None
+        for line in process.stderr:
+            if "repro.tables.interrupts" in line:
+                left = imports
+            elif left is not None:
+                left -= 1
+                if not left:
+                    process.send_signal(signal.SIGINT)
+                    break
+        rest = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
+    assert left == 0, "it has fewer imports than that"
+    assert (process.returncode, rest) == (130, ["interrupted"])
+
+
+@pytest.fixture(scope="module")
+def latin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a terminal in ISO-8859-1."""
+    folder = tmp_path_factory.mktemp("locale")
+    if shutil.which("localedef") is None:
+        pytest.skip("there is no localedef")
+    made = subprocess.run(
+        ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(folder / "en_US")], capture_output=True, text=True
+    )
+    if not (folder / "en_US").is_dir():
+        pytest.skip(f"localedef cannot make this locale: {made.stderr}")
+    return {"LOCPATH": str(folder), "LC_ALL": "en_US", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def check(environment: dict[str, str], folder: Path) -> None:
+    done = call("aggregate", "--table", "9", "demo", "--out", str(folder), **environment)
+    assert done.returncode == 0 and "?" in done.stdout and done.stderr.startswith("runs of "), done.stderr
+    assert "±" in (folder / "demo.md").read_bytes().decode("utf-8")
+    for script, more in (("status", []), ("submit", ["--cluster", "local", "--dry-run"])):
+        done = call(script, "--table", "demo", "--output-dir", str(folder / "runs"), *more, **environment)
+        assert (done.returncode, done.stderr) == (0, "") and "15 runs" in done.stdout
+
+
+def test_a_terminal_in_latin_1(latin: dict[str, str], tmp_path: Path) -> None:
+    check(latin, tmp_path)
+
+
+def test_a_pipe_in_ascii(tmp_path: Path) -> None:
+    check({"PYTHONIOENCODING": "ascii"}, tmp_path)
+    done = call("prepare", "tiny", "--verify", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and not done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "repro").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_encoding_of_every_text_file_is_named(path: Path) -> None:
+    """Or it would be that of the locale."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            name, words = ast.unparse(node.func), [ast.unparse(each) for each in node.args]
+            binary = any(re.fullmatch(r"'[rwax+]*b[rwax+]*'", word) for word in words)
+            if name.endswith(("read_text", "write_text", "open")) and name not in ("os.open", "files.read_text"):
+                assert binary or "encoding" in {each.arg for each in node.keywords}, ast.unparse(node)
