@@ -14,11 +14,11 @@ from tabulate import tabulate
 from seval.build import check_sizes, chosen_test
 from seval.config import delta, load, read_file
 from seval.data.splits import Splits, manifest
-from seval.errors import ConfigError, Interrupted, MissingPrerequisite, SevalError
+from seval.errors import ConfigError, Interrupted, MissingPrerequisite, SevalError, memory_short
 from seval.keys import pairs, some
 from seval.run import Run
 from seval.signals import listening
-from seval.text import printable
+from seval.text import printable, short_line
 
 #: Values of these keys are names of files, which are bytes in the encoding of the locale.
 PATHS = ("OUTPUT_DIR", "DATASET.ROOT", "MODEL.WEIGHTS", "CURRICULUM")
@@ -58,6 +58,11 @@ def command(args: argparse.Namespace) -> int:
         return 0
     except OSError as error:
         return _fail(2, f"{error}; fix that, and the same command resumes the run")
+    except (MemoryError, RuntimeError) as error:
+        if not memory_short(error):
+            raise
+        words = f"memory is short ({short_line(error, 200)}); the last checkpoint is kept"
+        return _fail(2, f"{words}: the same command resumes from it where there is more")
     except KeyboardInterrupt:
         return _fail(130, "interrupted; the same command resumes from the last checkpoint")
 

@@ -4,16 +4,22 @@ Each message says, in one line, what was given, what was expected and what to do
 """
 
 import errno
+from collections.abc import Iterable
 from typing import Any
 
-_MEMORY = (
+_MEMORY = (  # in lower case, with blanks for _
     "out of memory",
-    "allocate memory",
+    "outofmemory",
+    "can't allocate memory",
+    "cannot allocate memory",
     "unable to allocate",
-    "bad_alloc",
-    "alloc_failed",  # cuBLAS and cuDNN
+    "failed to allocate",
+    "not enough memory",
     "lack of memory",
     "memory allocation failed",
+    "memoryallocation",
+    "alloc failed",  # of cuBLAS, cuDNN and their like
+    "bad alloc",
 )
 
 
@@ -86,5 +92,10 @@ def memory_short(error: BaseException) -> bool:
     """Whether an error says that memory is short: on the GPU, on the host, or for a process that was killed for it."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    text = f"{type(error).__name__}: {error}".lower()
-    return any(words in text for words in _MEMORY)
+    return says(error, _MEMORY)
+
+
+def says(error: BaseException, words: Iterable[str]) -> bool:
+    """Whether one of the words, in lower case and with blanks for _, is in the name or the message of an error."""
+    text = f"{type(error).__name__}: {error}".lower().replace("_", " ")
+    return any(word in text for word in words)

@@ -117,3 +117,11 @@ def test_damaged_files_of_a_run_are_named(name, content, tmp_path, capsys):
     code, _, err = run(capsys, *arguments)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(lines) == 1 and name in lines[0] and "move" in lines[0]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory")])  # fmt: skip
+def test_short_memory_is_one_line(error, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("seval.train.update", lambda *_: (_ for _ in ()).throw(error))
+    code, _, err = run(capsys, *command("supervised", *SMALL, "OUTPUT_DIR", tmp_path))
+    assert code == 2 and err.splitlines()[-1].startswith("error: memory is short (") and "Traceback" not in err

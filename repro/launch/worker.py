@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import platform
@@ -10,7 +9,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,28 +19,14 @@ from repro.launch import states
 from repro.launch.data import data_file, stage
 from repro.launch.ledger import Submission
 from seval.config import load
-from seval.errors import Interrupted, MissingPrerequisite, RunBusy, one_line
+from seval.errors import Interrupted, MissingPrerequisite, RunBusy, memory_short, one_line, says
 from seval.run import Run
 from seval.signals import listening
 from seval.text import short
 from seval.versions import versions
 
 PATIENCE = 600  # seconds where another process trains the run
-_MEMORY = (  # in lower case, with blanks for _
-    "out of memory",
-    "outofmemory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "unable to allocate",
-    "failed to allocate",
-    "not enough memory",
-    "lack of memory",
-    "memory allocation failed",
-    "memoryallocation",
-    "alloc failed",  # of cuBLAS, cuDNN and their like
-    "bad alloc",
-)
-_NODE = (
+_NODE = (  # in lower case
     "no cuda-capable device",
     "busy or unavailable",
     "ecc error",
@@ -144,9 +129,9 @@ def kind_of(error: BaseException) -> str:
     """oom or crashed; canceled where the prerequisite is missing, resumable where the node is to blame."""
     if isinstance(error, MissingPrerequisite):
         return "canceled"
-    if any(_is_memory(cause) for cause in _causes(error)):
+    if any(memory_short(cause) for cause in _causes(error)):
         return "oom"
-    return "resumable" if isinstance(error, NoGpu) or _says(error, _NODE) else "crashed"
+    return "resumable" if isinstance(error, NoGpu) or says(error, _NODE) else "crashed"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -156,16 +141,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _is_memory(error: BaseException) -> bool:
-    short_of = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    return short_of or _says(error, _MEMORY)
-
-
-def _says(error: BaseException, words: Iterable[str]) -> bool:
-    text = f"{type(error).__name__}: {error}".lower().replace("_", " ")
-    return any(word in text for word in words)
 
 
 def need_gpu(settings: Sequence[object]) -> None:
