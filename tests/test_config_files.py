@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import time
 
 import pytest
 
 from seval import config
-from seval.config import load
+from seval.config import delta, load
 from seval.errors import ConfigError
+from seval.run import Run
+from tests.settings import ROOT
 
 
 def refusal(path, content=None) -> str:
@@ -116,7 +119,7 @@ def test_each_base_is_read_once(tmp_path, monkeypatch):
 
 
 def test_a_chain_of_bases_has_an_end(tmp_path):
-    for level in range(1500):
+    for level in range(800):
         (tmp_path / f"{level}.yaml").write_text(f"_BASE_: {level + 1}.yaml\n", encoding="utf-8")
     (tmp_path / "1500.yaml").write_text("SEED: 7", encoding="utf-8")
     assert "more than 50 _BASE_ files deep" in refusal(tmp_path / "0.yaml")
@@ -126,3 +129,28 @@ def test_a_chain_of_bases_has_an_end(tmp_path):
 def test_a_base_that_is_overridden_must_still_be_right(tmp_path):
     (tmp_path / "a.yaml").write_text("SEED: one", encoding="utf-8")
     assert "SEED is 'one' in /a.yaml" in refusal(tmp_path / "b.yaml", "_BASE_: a.yaml\nSEED: 1")
+
+
+TOKENS = [*"{}[]:,|>?\"'#\n\t~\0é", "- ", "&a ", "*a", "!!int ", "\n  ", "<<", "0x1", "1_0", "010", "1:30", ".inf",
+          "yes", "SEED", "_BASE_", "PREREQUISITE", "SOLVER", "9" * 30]  # fmt: skip
+
+
+def test_random_files_are_runs_or_one_short_line(tmp_path):
+    rng, loaded = random.Random(2), 0
+    texts = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "configs/methods").glob("*.yaml"))]
+    for _ in range(800):
+        text = rng.choice(texts)
+        for _ in range(rng.randint(1, 3)):
+            place = rng.randrange(len(text))
+            text = text[:place] + rng.choice(TOKENS) + text[place + rng.randint(0, 4) :]
+        (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
+        try:
+            runs = Run(load(tmp_path / "a.yaml")).chain()
+        except ConfigError as error:
+            message = str(error).replace(str(tmp_path), "")
+            assert message.isprintable() and len(message) <= 500, text
+        else:
+            loaded += 1
+            words = [str(word) for pair in delta(runs[-1].cfg).items() for word in pair]
+            assert Run(load((), words)).id == runs[-1].id, text
+    assert 50 < loaded < 750

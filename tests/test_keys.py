@@ -95,6 +95,9 @@ HOSTILE = [
     ("DATASET.TINY.IMB_FACTOR_UL", 10**400),
     ("DATASET.TINY.IMB_FACTOR_UL", "1e400"),
     ("SEED", 10**5000),
+    ("SOLVER.BASE_LR", "1e300"),  # finite here, but not as a float32
+    ("SOLVER.BASE_LR", "-1e300"),
+    ("SOLVER.MOMENTUM", float("nan")),
     ("SOLVER.MAX_ITER", 10**30),
     ("RUNTIME.THREADS", "999999999"),
     ("MODEL.DEPTH", "600000004"),

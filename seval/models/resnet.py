@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from seval.errors import ConfigError, one_line
+from seval.files import read_bytes
 
 #: torchvision's IMAGENET1K_V2 weights. By convention the name ends with the first digits of the file's SHA-256.
 WEIGHTS_FILE = "resnet50-11ad3fa6.pth"
 SHA256_PREFIX = "11ad3fa6"
+_LARGEST = 1 << 30  # bytes; the file has a tenth of that
 
 
 def resnet50(in_channels: int = 3, pretrained: bool = False, weights: str = "") -> nn.Module:
@@ -64,10 +66,9 @@ def _weights(given: str) -> Path:
     if not given and not path.is_file():
         _fetch(path, advice)
     try:
-        with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = hashlib.sha256(read_bytes(path, _LARGEST)).hexdigest()
     except OSError as error:
-        raise ConfigError(f"MODEL.PRETRAINED is True, but {path} cannot be read ({error.strerror}); {advice}") from None
+        raise ConfigError(f"MODEL.PRETRAINED is True, but {error}; {advice}") from None
     if not sha256.startswith(SHA256_PREFIX):
         begins = f"its SHA-256 begins with {sha256[: len(SHA256_PREFIX)]}, not with {SHA256_PREFIX}"
         raise ConfigError(f"{path} is not the file of weights that was expected: {begins}; {advice}")

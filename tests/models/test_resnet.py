@@ -92,8 +92,10 @@ def test_pretrained_weights_are_loaded_from_the_file_and_checked(tmp_path, monke
     assert all(torch.equal(value, whole.state_dict()[key]) for key, value in net.backbone.state_dict().items())
     with pytest.raises(ConfigError, match="3 channels, not 1"):
         build_network(cfg, 7, 1)
-    with pytest.raises(ConfigError, match="absent.pth cannot be read .*resnet50-11ad3fa6.pth"):
+    with pytest.raises(ConfigError, match="cannot read .*absent.pth: .*resnet50-11ad3fa6.pth"):
         resnet.resnet50(3, True, str(tmp_path / "absent.pth"))
+    with pytest.raises(ConfigError, match="it is not a regular file"):
+        resnet.resnet50(3, True, "/dev/zero")
 
 
 def test_without_a_file_the_cache_is_used_or_filled(tmp_path, monkeypatch):
