@@ -16,10 +16,8 @@ from typing import NoReturn
 def interrupted(number: int, frame: FrameType | None) -> NoReturn:
     """End at once on Ctrl-C: an exception could meet HDF5 or a destructor, which would swallow it."""
     signal.signal(number, signal.SIG_IGN)
-    partial = sys.modules.get("seval.data.partial")
-    for left in list(partial.LIVE) if partial else ():
-        with suppress(OSError):
-            left.unlink()
+    with suppress(KeyError, AttributeError):  # not imported yet
+        sys.modules["seval.data.partial"].abandon()
     with suppress(Exception):  # it may be in use
         sys.stdout.flush()
     with suppress(OSError):
@@ -36,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout al
 from repro.tables.command_line import Parser, prepare_output
 from seval.data.hdf5 import data_file, read, verify, write
 from seval.data.image_set import ImageSet, class_counts
+from seval.data.partial import abandon
 from seval.data.sources import SOURCES, Source
 from seval.errors import DamagedData, DataError, one_line
 
@@ -73,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        abandon()
         print(_INTERRUPTED, file=sys.stderr)
         return 130
     return 0

@@ -34,7 +34,7 @@ def partial(path: Path, size: int) -> Iterator[Path]:
                 _sweep(left)
         usage = shutil.disk_usage(path.parent)
         if usage.total and usage.free < size:  # some file systems say nothing
-            raise OSError(errno.ENOSPC, f"it needs {size / 1e6:.1f} MB, but {usage.free / 1e6:.1f} MB are free")
+            raise OSError(errno.ENOSPC, f"no space for its {size / 1e6:.1f} MB, {usage.free / 1e6:.1f} MB are free")
         aside, descriptor = _create(path)
     try:
         yield aside
@@ -46,13 +46,21 @@ def partial(path: Path, size: int) -> Iterator[Path]:
         _leave(aside, descriptor)
 
 
+def abandon() -> None:
+    """Remove the partial files of this process, which ends."""
+    for aside in list(LIVE):
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
 def _create(path: Path) -> tuple[Path, int]:
     """A new locked file, and the descriptor that holds the lock."""
     while True:
         aside = path.with_name(f".{path.name}.{_machine()}.{uuid4().hex}.partial")
         LIVE.add(aside)
-        descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
+        descriptor = -1
         try:
+            descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # less the umask
             if _lock(descriptor) is not False and os.fstat(descriptor).st_nlink:
                 return aside, descriptor  # and not swept before it was locked
         except BaseException:
@@ -65,7 +73,8 @@ def _leave(aside: Path, descriptor: int) -> None:
     with suppress(OSError):
         aside.unlink(missing_ok=True)
     LIVE.discard(aside)
-    os.close(descriptor)
+    if descriptor >= 0:
+        os.close(descriptor)
 
 
 def _sweep(left: Path) -> None:

@@ -244,14 +244,16 @@ def test_no_room_of_any_size_leaves_anything_and_the_next_start_succeeds(how, tm
     codes = [json.loads(outcome)[1:] for outcome in outcomes]
     assert codes == [[2, []]] * len(errors) + [[0, ["cifar10.h5"]]] * (len(sizes) - len(errors)) and len(errors) > 18
     assert all(error.startswith(f"error: cannot write {root}/cifar10.h5: ") for error in errors)
-    reason = {"limit": "File too large", "filled": "No space left on device", "full": " MB, but 0."}[how]
+    reason = {"limit": "File too large", "filled": "No space left on device", "full": "no space for its 0.8 MB, 0."}[
+        how
+    ]
     assert sum(reason in error for error in errors) > 15
 
 
 def test_space_is_asked_for_first(tmp_path, small, monkeypatch):
     usage = partial.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(partial.shutil, "disk_usage", lambda _: usage._replace(free=10_000))
-    with pytest.raises(OSError, match=r"small.h5: it needs 0.0 MB, but 0.0 MB are free$") as caught:
+    with pytest.raises(OSError, match=r"small.h5: no space for its 0.0 MB, 0.0 MB are free$") as caught:
         write(tmp_path / "small.h5", small)
     assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
     write(tmp_path / "small.h5", small, compress=True)  # its size is not known before
