@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 import shutil
 import signal
 import subprocess
@@ -68,14 +66,3 @@ def test_a_pipe_in_ascii(tmp_path: Path) -> None:
     check({"PYTHONIOENCODING": "ascii"}, tmp_path)
     done = call("prepare", "tiny", "--verify", PYTHONIOENCODING="ascii")
     assert done.returncode == 0 and not done.stderr
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "repro").rglob("*.py")), ids=lambda path: path.stem)
-def test_the_encoding_of_every_text_file_is_named(path: Path) -> None:
-    """Or it would be that of the locale."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
-            name, words = ast.unparse(node.func), [ast.unparse(each) for each in node.args]
-            binary = any(re.fullmatch(r"'[rwax+]*b[rwax+]*'", word) for word in words)
-            if name.endswith(("read_text", "write_text", "open")) and name not in ("os.open", "files.read_text"):
-                assert binary or "encoding" in {each.arg for each in node.keywords}, ast.unparse(node)
