@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -84,6 +87,42 @@ def debug(lab: Lab) -> Row:
         problems += small.manners(again, (0,)) + small.differences(small.state(lab.runs), expected)
         row.judge(fault, problems, done.fired)
     return row
+
+
+def local(lab: Lab) -> Row:
+    """submit.py --cluster local, whose runs are done by processes of their own, ended again and again."""
+    launch, row = Launching(lab), Row("submit.py --cluster local: submitters ended at random times")
+    small.clear(lab.runs)
+    assert launch.submit("--cluster", "debug").code == 0
+    expected = small.state(lab.runs)
+    words = ["--table", launch.table, "--output-dir", lab.runs, "--cluster", "local", "--jobs", 2]
+    for number in range(4 if lab.full else 1):
+        rng, problems = random.Random(f"local {number}"), []
+        small.clear(lab.runs)
+        for signum in rng.sample((signal.SIGKILL, signal.SIGINT, signal.SIGTERM), 3 if lab.full else 1):
+            submitter = lab.zygote.start("repro.submit", words)
+            time.sleep(rng.uniform(1, 15))
+            os.kill(submitter.pid, signum)
+            done = lab.zygote.wait(submitter, 120)
+            problems += small.manners(done, (0, 130, -9)) if done else ["it is suspended"]
+        again = lab.zygote.attempt("repro.submit", words, limit=300)
+        problems += [f"again: {each}" for each in small.manners(again, (0,))]
+        found = small.differences(small.state(lab.runs), expected)
+        problems += [each for each in found if each != "config.yaml differs"]  # it says RUNTIME.THREADS 1
+        deadline = time.monotonic() + 30
+        while (left := processes(lab.runs)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        row.judge(f"round {number}", problems + [f"a process is left: {each}" for each in left])
+    return row
+
+
+def processes(folder: Path) -> list[str]:
+    """The commands that are running and name the folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [command for command in found if str(folder) in command]
 
 
 class Slurm:
@@ -166,4 +205,4 @@ def aggregate(lab: Lab) -> Row:
     return row
 
 
-CAMPAIGNS = (debug, slurm, aggregate)
+CAMPAIGNS = (debug, local, slurm, aggregate)
