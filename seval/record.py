@@ -12,15 +12,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
-
-import h5py
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any, Self
 
 from seval.errors import RecordError, memory_short
 from seval.files import open_regular, read_bytes, read_json, replace, sealed, told, unsealed, write_json
 from seval.text import json_value, short, short_line
+
+if TYPE_CHECKING:  # these take seconds to import, which who lists a thousand records should not wait for
+    import numpy as np
 
 Check = Callable[[], object]  # raises if this process may no longer write
 _MARK = b"seval-sha256:"  # a checkpoint ends in this and the digest of what is before; PyTorch ignores both
@@ -56,6 +55,8 @@ def read_record(path: Path) -> dict | None:
 
 def save_checkpoint(path: Path, state: dict, check: Check | None = None) -> None:
     """Save a state of tensors, numbers and strings only, so that loading it executes no code."""
+    import torch
+
     buffer = io.BytesIO()  # so that a full disk shows in our own write, as an OSError
     torch.save(state, buffer)
     digest = hashlib.sha256(buffer.getbuffer()).digest()
@@ -68,6 +69,8 @@ def load_checkpoint(path: Path) -> dict:
 
     Raises `RecordError` if the file is damaged, `OSError` if it cannot be read, and `MemoryError`.
     """
+    import torch
+
     content = memoryview(read_bytes(path))
     state, mark = content[: -len(_MARK) - 32], content[-len(_MARK) - 32 :]
     if mark != _MARK + hashlib.sha256(state).digest():
@@ -119,11 +122,13 @@ def restore(path: Path, expected: Mapping[str, object], load: Callable[[dict], N
 
 def save_artifacts(
     path: Path,
-    heads: Mapping[str, Mapping[str, np.ndarray]],
+    heads: "Mapping[str, Mapping[str, np.ndarray]]",
     attributes: Mapping[str, object],
     check: Check | None = None,
 ) -> str:
     """Write an HDF5 file with one group per head and one data set per array. Returns its SHA-256."""
+    import h5py
+
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", track_order=True) as file:
         file.attrs.update(attributes)
@@ -135,11 +140,13 @@ def save_artifacts(
     return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
-def load_artifacts(path: Path, sha256: str | None = None) -> dict[str, dict[str, np.ndarray]]:
+def load_artifacts(path: Path, sha256: str | None = None) -> "dict[str, dict[str, np.ndarray]]":
     """The inverse of `save_artifacts`. The run's record has the `sha256`; records of version 0.1 had none.
 
     Raises `RecordError` if the file is damaged or of another run, and `OSError` if it cannot be read.
     """
+    import h5py
+
     content = read_bytes(path)
     again = "move its folder away and do that run again"
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
