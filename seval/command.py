@@ -47,6 +47,7 @@ def command(args: argparse.Namespace) -> int:
             2, f"{error}; run first:\n  {_words(error.run, run.cfg.PREREQUISITE, args)}\nor add --with-prerequisites"
         )
     except Interrupted as error:
+        assert stop.signal is not None  # what it was interrupted by
         print(f"{stop.signal.name}: {error}; the same command resumes from there", file=sys.stderr)
         return 130 if stop.signal == signal.SIGINT else error.exit_code
     except SevalError as error:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from seval.algorithms import ALGORITHMS
 from seval.defaults import CHECKS, DEFAULTS, FOR_ALL, NOT_IDENTITY, Node, node_of
@@ -194,7 +195,9 @@ def _check_chain(pairs: list) -> None:
     for _ in range(_DEEPEST):
         if len(pairs) % 2 or not all(isinstance(key, str) for key in pairs[::2]):
             raise ConfigError(f"PREREQUISITE is {short(pairs)}, but must be a list of KEY, VALUE pairs")
-        given = {key: value_of(key, value, "PREREQUISITE") for key, value in zip(pairs[::2], pairs[1::2], strict=True)}
+        given: dict[str, Any] = {
+            key: value_of(key, value, "PREREQUISITE") for key, value in zip(pairs[::2], pairs[1::2], strict=True)
+        }
         if not (pairs := given.get("PREREQUISITE", [])):
             return
     raise ConfigError(f"PREREQUISITE names a chain of more than {_DEEPEST} runs")

@@ -34,8 +34,9 @@ def test_every_method_says_what_it_is_and_is_in_the_table_of_methods(name):
 
 
 def test_the_training_core_stays_small():
-    """Lines of code, less blanks, comments and docstrings, and without the readers of foreign formats."""
-    counts = {file: code_lines(file) for file in (ROOT / "seval").rglob("*.py") if file.parent.name != "sources"}
+    """Lines of code, less blanks, comments and docstrings; without what reads foreign formats and the command line."""
+    files = [file for file in (ROOT / "seval").rglob("*.py") if file.parent.name != "sources"]
+    counts = {file: code_lines(file) for file in files if file.name != "command.py"}
     assert 2000 < sum(counts.values()) < 4800
 
 

@@ -133,7 +133,7 @@ class Launcher:
             job_name=made.name,
             array_parallelism=parallelism,
             setup=_setup(self.site, ledger, array.resources, image),
-            teardown=["code=$?", *(ROOT / "slurm" / "requeue.sh").read_text("utf-8").splitlines()],
+            teardown=["code=$?", *(ROOT / "slurm" / "requeue.sh").read_text(encoding="utf-8").splitlines()],
             **_options(self.site, array.resources, dependency),
         )
         count = len(array.elements)

@@ -55,7 +55,8 @@ def known_rules() -> dict[str, type[Rule]]:
         try:
             rules[point.name] = _rule(point.load())
         except (Exception, SystemExit) as error:  # whatever the other package raises
-            raise PolicyError(f"cannot import rule {point.name} = {point.value}: {short_line(error)}") from None
+            reason = short_line(error) if isinstance(error, Exception) else "it ends the process"
+            raise PolicyError(f"cannot import rule {point.name} = {point.value}: {reason}") from None
     return rules
 
 

@@ -54,7 +54,7 @@ FOREIGN = {
     "Other": "it must be a subclass of",
     "Stars": "Stars must take facts and named arguments",
     "Nothing": "Nothing must take facts and named arguments",
-    "leaves": "SystemExit",
+    "leaves": "it ends the process",
     "loud": r"first\\x1b line second line",
 }
 MODULE = """

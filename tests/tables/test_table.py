@@ -69,7 +69,7 @@ def test_forced_settings_win_over_every_level(folder: Path) -> None:
         ("seeds: [0, 1, 2]", "seeds: 3", "seeds .* must be a list"),
         ("IMB_FACTOR_L, 10]", "IMB_FACTOR_L]", "KEY VALUE pairs"),
         ("IMB_FACTOR_L, 10]", "IMB_FACTR_L, 10]", "column 'γ=10': unknown key .* mean 'DATASET.CIFAR10.IMB_FACTOR_L'"),
-        ("config: plain}", "config: plane}", "no configuration file .*plane.yaml; that folder has plain.yaml"),
+        ("config: plain}", "config: plane}", "no configuration file .*plane.yaml; did you mean plain.yaml"),
         ("folder: small\n", "", "`folder` is given neither there nor for the table"),
         ("  Plain, LA: ", "  Plain: ", "'Plain' is given twice"),
         ("columns:", "columns: [", "cannot read"),
