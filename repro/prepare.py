@@ -1,42 +1,27 @@
 """Make ROOT/NAME.h5 from the raw files of a data set, or check an existing file."""
-# ruff: noqa: E402 - Ctrl-C is heard before the imports
 
 from __future__ import annotations
 
-import argparse
-import os
-import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
-
-
-def interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    """End at once on Ctrl-C: an exception could meet HDF5 or a destructor, which would swallow it."""
-    signal.signal(number, signal.SIG_IGN)
-    with suppress(KeyError, AttributeError):  # not imported yet
-        sys.modules["seval.data.partial"].abandon()
-    with suppress(Exception):  # it may be in use
-        sys.stdout.flush()
-    with suppress(OSError):
-        os.write(2, ("\n" * os.isatty(2) + _INTERRUPTED + "\n").encode())
-    os._exit(130)
-
-
-_INTERRUPTED = "interrupted: nothing was changed by halves; the same command starts again"
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, interrupted)  # before the imports, which take a while
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
-from repro.tables.command_line import Parser, prepare_output
+from repro.tables.interrupts import end_at_once
+
+if __name__ == "__main__":  # the imports below take a second
+    end_at_once()
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from repro.tables.command_line import Parser, reported
 from seval.data.hdf5 import data_file, read, verify, write
 from seval.data.image_set import ImageSet, class_counts
 from seval.data.partial import abandon
 from seval.data.sources import SOURCES, Source
-from seval.errors import DamagedData, DataError, one_line
+from seval.errors import ConfigError, DamagedData, DataError
 
 _EXAMPLES = """examples:
   python repro/prepare.py cifar10 --download           fetch CIFAR-10 into data/raw and write data/cifar10.h5
@@ -53,28 +38,22 @@ raw files:
 _EXAMPLES += "".join(f"\n\n{name}: {source.closed}" for name, source in SOURCES.items() if source.closed)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """0 if there is a valid file at the end, else 2 and one line on standard error; 130 after Ctrl-C."""
-    prepare_output()
     try:
-        args = _parser().parse_args(argv)
-        path, source = data_file(args.name, args.root), SOURCES[args.name]
-        if args.verify:
-            _say(path, verify(path), "is valid")
-        elif args.show:
-            _show(args.name, path, args.show)
-        elif args.force or not _is_valid(path):
-            _prepare(path, source, args.raw, args.download)
-    except ImportError as error:
-        print(f"error: {error}; pip install '.[report]' installs what pictures need", file=sys.stderr)
-        return 2
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+        return reported(lambda: _do(_parser().parse_args(argv)))
+    finally:
         abandon()
-        print(_INTERRUPTED, file=sys.stderr)
-        return 130
+
+
+def _do(args: argparse.Namespace) -> int:
+    path, source = data_file(args.name, args.root), SOURCES[args.name]
+    if args.verify:
+        _say(path, verify(path), "is valid")
+    elif args.show:
+        _show(args.name, path, args.show)
+    elif args.force or not _is_valid(path):
+        _prepare(path, source, args.raw, args.download)
     return 0
 
 
@@ -100,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
 def _show(name: str, path: Path, picture: Path) -> None:
     from repro.contact_sheet import draw  # imports PyTorch, which is slow and which preparing a set does not need
 
-    shown = draw(name, path.parent, picture)
+    try:
+        shown = draw(name, path.parent, picture)
+    except ImportError as error:
+        raise ConfigError(f"{error}; pip install '.[report]' installs what pictures need") from None
     print(f"{picture}: views of {len(shown)} classes of {path}, and the class counts of its splits for seed 0")
 
 
@@ -147,4 +129,5 @@ def _say(path: Path, images: ImageSet, state: str) -> None:
 
 
 if __name__ == "__main__":
+    end_at_once(abandon)
     sys.exit(main())

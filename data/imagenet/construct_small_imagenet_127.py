@@ -5,7 +5,6 @@ It changes no raw file, and a second call finds its work done.
 """
 
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -14,10 +13,13 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> int:
     sys.path.insert(0, str(HERE.parents[1]))  # the checkout
-    from repro.prepare import interrupted
+    from repro.tables.interrupts import end_at_once
+
+    end_at_once()
+    from repro.prepare import abandon
     from repro.prepare import main as prepare
 
-    signal.signal(signal.SIGINT, interrupted)
+    end_at_once(abandon)
     root = os.environ.get("SEVAL_DATA") or str(HERE.parent)
     return prepare(["small_imagenet127", "--raw", str(HERE), "--root", root, *sys.argv[1:]])
 

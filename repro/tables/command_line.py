@@ -108,8 +108,8 @@ def reported(work: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         drop_output()
         return 0
-    except (ValueError, OSError) as error:
-        say(f"error: {error}", error=True)
+    except (ValueError, OSError, MemoryError) as error:
+        say(f"error: {str(error) or type(error).__name__}", error=True)
         drop_output()
         return 2
     except KeyboardInterrupt:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 INTERRUPTED = 130
 
 
-def end_at_once() -> None:
-    """From here on Ctrl-C ends this process, also where an exception would be lost, such as in an import."""
-    signal.signal(signal.SIGINT, _end)
+def end_at_once(tidy: Callable[[], object] = lambda: None) -> None:
+    """From here on Ctrl-C ends this process, also where an exception would be lost, such as in an import.
+
+    `tidy` is called before. It must not raise.
+    """
+    signal.signal(signal.SIGINT, partial(_end, tidy))
 
 
 @contextmanager
@@ -29,8 +33,9 @@ def raised() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _end(*_: object) -> None:
+def _end(tidy: Callable[[], object], *_: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tidy()
     with suppress(OSError):
         os.write(2, f"{below_the_sign()}interrupted\n".encode())
     os._exit(INTERRUPTED)

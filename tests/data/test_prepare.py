@@ -81,7 +81,7 @@ def test_ctrl_c_at_any_moment_is_one_line_and_130(shares, tmp_path, tiny):
         (tmp_path / "cifar10.h5").unlink(missing_ok=True)
         done = run(1 + int(events * (share if isinstance(share, float) else 0.9 + share / 601)))
         assert done.returncode == 130, done
-        assert done.stderr == "interrupted: nothing was changed by halves; the same command starts again\n"
+        assert done.stderr == "interrupted\n"
         left = [path.name for path in tmp_path.iterdir() if path.name != "raw"]
         assert left in ([], ["cifar10.h5"]) and all((tmp_path / name).read_bytes() == whole for name in left)
     run(events + 1000)

@@ -256,6 +256,6 @@ def test_an_interrupted_preparation(tmp_path, tiny, monkeypatch, capsys):
         return load(*arguments)
 
     monkeypatch.setattr(small_imagenet127, "_load", interrupted)
-    assert cli.main(command) == 130 and "interrupted: nothing was changed" in capsys.readouterr().err
+    assert cli.main(command) == 130 and capsys.readouterr().err.endswith("interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["imagenet"]
     assert cli.main(command) == 0 and verify(tmp_path / "small_imagenet127.h5")
