@@ -138,7 +138,7 @@ def log_of(run: Run, state: State) -> Path | None:
     return logs[-1] if logs else None
 
 
-def as_json(uses: Uses, found: Found) -> str:
+def as_json(uses: Uses, found: Found, damaged: Mapping[str, str]) -> str:
     """A list of all runs."""
     return json.dumps(
         [
@@ -151,6 +151,7 @@ def as_json(uses: Uses, found: Found) -> str:
                 "job": job.id if (job := found[id].job) else None,
                 "folder": str(use.run.folder),
                 "failure": failure(use.run.folder) if found[id].kind in FAILED else None,
+                "damaged": damaged.get(id),
             }
             for id, use in uses.items()
         ],
@@ -172,7 +173,7 @@ def report(args: argparse.Namespace, asked: Selection, damaged: Mapping[str, str
         notes.append(f"SLURM does not answer ({error}): what is queued or running there is not shown")
         say(notes[-1], error=True)
     if args.json:
-        return as_json(uses, found)
+        return as_json(uses, found, damaged)
     if args.failed:
         return failed(args, uses, found)
     numbers = [of_one(cell) for cell in asked.cells() if args.config and cell.values()]

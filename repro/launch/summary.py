@@ -111,17 +111,17 @@ _DECIDED = {
     "local": {"RUNTIME.PROGRESS": "one progress bar for all runs"},
     "debug": {},
 }
+#: What comes to the same.
+_AGREED = {("RUNTIME.PROGRESS", "False"), ("GPU_ID", "-1")}
 
 
 def overruled(machine: str, overrides: Sequence[str], gpus: bool) -> list[str]:
     """A note for each KEY VALUE pair that does not count on such a machine; none is ignored without a word."""
-    decided = _DECIDED[machine] | (
-        {"GPU_ID": "the launcher, which gives each run a GPU of its own"} if gpus and machine != "debug" else {}
-    )
+    decided = dict(_DECIDED[machine])
+    if not gpus:
+        decided["GPU_ID"] = "the site file, which asks for no GPU" if machine == "slurm" else "this machine: no GPU"
+    elif machine != "debug":
+        decided["GPU_ID"] = "the launcher, which gives each run a GPU"
     pairs = dict(zip(overrides[::2], overrides[1::2], strict=True))
     given = {key: value for key, value in pairs.items() if key in decided and (key, value) not in _AGREED}
     return [f"note: {key} {value} does not count here; it is decided by {decided[key]}" for key, value in given.items()]
-
-
-#: What comes to the same.
-_AGREED = {("RUNTIME.PROGRESS", "False"), ("GPU_ID", "-1")}

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -162,5 +163,5 @@ def data_file(name: str, root: str | Path | None = None) -> Path:
 
 def remedy(path: Path) -> str:
     """The command that writes `path`."""
-    here = "" if path == data_file(path.stem) else f" --root {path.parent}"
+    here = "" if path == data_file(path.stem) else f" --root {shlex.quote(str(path.parent))}"
     return f"python repro/prepare.py {path.stem}{here}"

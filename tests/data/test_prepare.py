@@ -42,6 +42,14 @@ def test_help_has_examples(capsys):
     assert caught.value.code == 0 and "python repro/prepare.py cifar10 --download" in capsys.readouterr().out
 
 
+def test_a_class_name_is_drawn_as_it_is_written(tmp_path):
+    """Not as a formula of matplotlib, which this would not be."""
+    images = hdf5.read(ROOT / "data" / "tiny.h5")
+    hdf5.write(tmp_path / "tiny.h5", images._replace(class_names=("$a_{$", "\u0394 <b>", *images.class_names[2:])))
+    assert cli.main(["tiny", "--root", str(tmp_path), "--show", str(tmp_path / "sheet.png")]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny.h5", "sheet.png"}
+
+
 def test_the_contact_sheet(tmp_path, capsys):
     assert cli.main(["tiny", "--root", str(ROOT / "data"), "--show", str(tmp_path / "sheet.png")]) == 0
     assert (tmp_path / "sheet.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -95,6 +95,20 @@ def test_a_pair_that_the_machine_decides_is_named(lab: Lab) -> None:
     assert pairs["PERIODS.CHECKPOINT"] == 50 and out.count("note: ") == 2
 
 
+def test_a_gpu_that_nobody_asks_for_is_named(lab: Lab) -> None:
+    lab.site(gres="")
+    given = ["--config", "configs/small/plain.yaml", "GPU_ID", "1", *SITE, "--cluster", "slurm", "--dry-run"]
+    assert submit.main(given) == 0
+    assert "note: GPU_ID 1 does not count here; it is decided by the site file, which" in lab.capsys.readouterr().out
+
+
+def test_a_missing_set_is_made_by_the_command_that_is_named(lab: Lab) -> None:
+    given = ["--config", "configs/small/plain.yaml", "DATASET.ROOT", "my data", *SITE, "--cluster", "slurm"]
+    assert submit.main(given) == 2
+    ((script, args),) = parsed(lab.capsys.readouterr().err)
+    assert (script, args.name, args.root) == ("prepare", "cifar10", "my data")
+
+
 @pytest.mark.parametrize(
     "seconds, processor, words",
     [

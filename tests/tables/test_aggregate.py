@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import json
 import os
 import time
 from pathlib import Path
@@ -134,6 +135,9 @@ def test_status_and_submit_name_it_and_go_on(
     assert status.main(row) == 2
     out, err = capsys.readouterr()
     assert "! damaged record" in out
+    assert status.main([*row, "--json"]) == 2
+    found = {each["id"]: each["damaged"] for each in json.loads(capsys.readouterr().out)}
+    assert str(path) in found.pop(path.parent.name) and set(found.values()) == {None}
     for words, code in (([*row, "--cluster", "debug", "--dry-run"], 2), ([*row, "--cluster", "debug"], 2)):
         assert submit.main(words) == code
         err = capsys.readouterr().err
