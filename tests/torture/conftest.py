@@ -40,4 +40,4 @@ def pytest_terminal_summary(terminalreporter) -> None:
     rows = [Row(**row) for report in done for name, row in report.user_properties if name == "torture"]
     if rows:
         terminalreporter.section("torture")
-        terminalreporter.write_line(page(rows))
+        terminalreporter.write_line(page(sorted(rows, key=lambda row: row.campaign)))

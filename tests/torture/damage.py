@@ -142,50 +142,61 @@ def replaced(rng: random.Random, content: bytes, lab: Lab, path: Path) -> dict[s
     return made | {"pipe": partial(instead, partial(os.mkfifo, path))}
 
 
+Case = tuple[str, Path, str, Callable[[], object]]  # where the runs stand, the file, what becomes of it and how
+
+
+def cases_of(lab: Lab, calls: tuple[str, ...]) -> list[Case]:
+    """Every file of the runs and of the data, in three states of the runs, which are kept as templates."""
+    cases: list[Case] = []
+    data, ends = lab.data / "tiny.h5", {"estimated": "mkdir", "half-way": "/checkpoint.pt", "done": ""}
+    for start, word in ends.items():
+        last = max((n for n, call in enumerate(calls, 1) if word and word in call), default=0)
+        lab.put(None)
+        lab.train(Fault(lab.runs, last))
+        folder = lab.runs.rename(template(lab, start))
+        files = [path for path in sorted(folder.glob("*/*")) if path.is_file() and not path.name.startswith(".")]
+        for file in (*files, data):
+            path = file if file == data else lab.runs / file.relative_to(folder)
+            how = replaced(random.Random(file.name), file.read_bytes() or b" ", lab, path)
+            cases += [(start, path, what, make) for what, make in how.items()]
+    return cases
+
+
+def template(lab: Lab, start: str) -> Path:
+    return lab.folder / f"template {start}"
+
+
 def commands(lab: Lab) -> Row:
     """Whole commands on a damaged file, estimated, half-way and done: equal, or one line that names the file."""
-    launch, expected, calls = Launching(lab), *lab.trained()
+    row = Row("main.py, status.py, aggregate.py on damaged files: estimated, half-way, done")
+    launch, (expected, calls) = Launching(lab), lab.trained()
     small.clear(launch.out)
     launch.aggregate()
-    page = (launch.out / "t.csv").read_bytes()
-    row, plan = Row("main.py, status.py, aggregate.py on damaged files: estimated, half-way, done"), []
-    last = [n for n, call in enumerate(calls, 1) if call.endswith("/checkpoint.pt")]
-    second = [n for n, call in enumerate(calls, 1) if call.startswith("mkdir")]
-    starts = {"estimated": Fault(lab.runs, second[-1]), "half-way": Fault(lab.runs, last[-1]), "done": None}
-    for start, fault in starts.items():
-        lab.put(None)
-        lab.train(fault)
-        lab.runs.rename(lab.folder / f"template {start}")
-        folder = lab.folder / f"template {start}"
-        names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-        plan += [(start, name) for name in names if not name.name.startswith(".")] + [(start, Path("../data/tiny.h5"))]
-    whole = (lab.data / "tiny.h5").read_bytes()
-    cases = []
-    for start, name in plan:
-        path, rng = (lab.runs / name).resolve(), random.Random(str(name.name))
-        content = whole if path.parent == lab.data else (lab.folder / f"template {start}" / name).read_bytes() or b" "
-        cases += [(start, path, what, how) for what, how in replaced(rng, content, lab, path).items()]
-    for start, path, what, how in lab.some("damaged files", cases, 40, 500):
-        lab.put(lab.folder / f"template {start}")
-        how()
+    page, whole = (launch.out / "t.csv").read_bytes(), (lab.data / "tiny.h5").read_bytes()
+    for start, path, what, make in lab.some("damaged files", cases_of(lab, calls), 40, 500):
+        lab.put(template(lab, start))
+        make()
         problems = [f"status: {each}" for each in small.manners(launch.status(), (0, 2), sound=False)]
         table = launch.aggregate(limit=20)
         problems += [f"aggregate: {each}" for each in small.manners(table, (0, 1, 2), sound=False)]
         if table.code in (0, 1) and start == "done" and path.is_file() and (launch.out / "t.csv").read_bytes() != page:
             problems.append("aggregate: another number")
-        done = lab.train(limit=20)
-        problems += small.manners(done, (0, 2, 4), sound=False)
-        if done.code == 2 and path.name not in done.err and path.parent.name not in done.err:
-            problems.append(f"does not name the file: {done.last}")
-        if done.code == 0:
-            unread = path.relative_to(lab.runs).as_posix() if path.is_relative_to(lab.runs) else ""
-            if not (lab.folder / f"template {start}" / path.parent.name / "record.json").exists():
-                unread = ""  # of a run that was not done every file is read or written again
-            found = small.differences({**small.state(lab.runs), unread: 0}, {**expected, unread: 0})
-            problems += found
+        problems += trained_on(lab, path, expected, (template(lab, start) / path.parent.name / "record.json").exists())
         row.judge(f"{start}, {path.name} {what}", [f"{path.name}: {each}" for each in problems])
         restore(lab.data / "tiny.h5", whole)
     return row
+
+
+def trained_on(lab: Lab, path: Path, expected: dict[str, object], done: bool) -> list[str]:
+    """What is wrong with main.py where `path` is damaged, a file of a run that is `done` or not."""
+    found = lab.train(limit=20)
+    problems = small.manners(found, (0, 2, 4), sound=False)
+    if found.code == 2 and path.name not in found.err and path.parent.name not in found.err:
+        problems.append(f"does not name the file: {found.last}")
+    if found.code == 0:  # of a run that is not done every file is read or written again
+        unread = path.relative_to(lab.runs).as_posix() if done else ""
+        problems += small.differences({**small.state(lab.runs), unread: 0}, {**expected, unread: 0})
+    return problems
 
 
 def restore(path: Path, content: bytes) -> None:

@@ -178,6 +178,8 @@ def slurm(lab: Lab) -> Row:
         problems += [f"again: {each}" for each in small.manners(again, (0,))]
         if (found := pretended.queued(lab.runs / "slurm")) != once:
             problems.append(f"again: not every run is queued once, but {sorted(found.values())}")
+        if left := [path.name for path in (lab.runs / "slurm").glob(".*")]:
+            problems.append(f"again: {len(left)} temporary file is left over")
         row.judge(fault, problems)
     return row
 
@@ -198,6 +200,8 @@ def aggregate(lab: Lab) -> Row:
         for path in launch.out.iterdir():
             if expected.get(path.name) not in (None, path.read_bytes()):
                 problems.append(f"{path.suffix} is not whole")
+        for path in launch.out.glob(".*"):  # a young one may be a living writer's
+            os.utime(path, (0, 0))
         problems += [f"again: {each}" for each in small.manners(launch.aggregate(), (0,))]
         if {path.name: path.read_bytes() for path in launch.out.iterdir()} != expected:
             problems.append(f"again: {sorted(os.listdir(launch.out))} are not the same files")
