@@ -11,9 +11,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from seval.build import check_sizes, chosen_test
 from seval.config import delta, load, read_file
-from seval.data.splits import Splits, manifest
 from seval.errors import ConfigError, Interrupted, MissingPrerequisite, SevalError, memory_short
 from seval.keys import pairs, some
 from seval.run import Run
@@ -138,9 +136,6 @@ def _words(run: Run, keys: list, args: argparse.Namespace) -> str:
 
 def _describe(run: Run, as_json: bool) -> int:
     run.check()
-    check_sizes(run.cfg, run.image_set)
-    labels = run.image_set.test.labels
-    test = manifest(Splits(chosen_test(run.cfg, labels), labels[:0]), labels)["labeled"]
     chain = [{"id": each.id, "folder": str(each.folder), "state": each.state()} for each in run.chain()]
     about = {
         "id": run.id,
@@ -148,7 +143,7 @@ def _describe(run: Run, as_json: bool) -> int:
         "delta": delta(run.cfg),
         "chain": chain,
         "data": run.fingerprint,
-        "splits": run.manifest() | {"test": test},
+        "splits": run.manifest(),
     }
     if as_json:
         print(json.dumps(about, indent=1))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from seval import files, record
-from seval.build import Training, build, check_penalties
+from seval.build import Training, build, check_penalties, check_sizes, chosen_test
 from seval.claim import claim
 from seval.config import delta, settings, with_overrides
 from seval.data import hdf5, splits
@@ -104,12 +104,15 @@ class Run:
         return splits.split(train.labels, self.cfg, pool=pool, batch=train.batch, class_names=names)
 
     def manifest(self) -> dict:
-        """Per-class counts and the SHA-256 of the indices of each split."""
-        own = self.image_set.unlabeled
-        return splits.manifest(self.splits, self.image_set.train.labels, None if own is None else own.labels)
+        """Per-class counts and the SHA-256 of the indices of each split, the test images included."""
+        own, tested = self.image_set.unlabeled, self.image_set.test.labels
+        found = splits.manifest(self.splits, self.image_set.train.labels, None if own is None else own.labels)
+        test = splits.described(chosen_test(self.cfg, tested), tested, self.image_set.num_classes)
+        return found | {"test": test}
 
     def check(self) -> None:
-        """Raise the errors that building the policies would raise; needs no result of a prerequisite."""
+        """Raise the errors that building would raise; needs no result of a prerequisite."""
+        check_sizes(self.cfg, self.image_set)
         classes = self.image_set.num_classes
         held_out = 1 if self.cfg.PREREQUISITE or self.cfg.CURRICULUM else len(self.splits.held_out)
         facts = Facts(classes, torch.ones(classes), num_unlabeled=1, num_held_out=held_out, feature_dim=1)

@@ -37,7 +37,7 @@ def test_the_training_core_stays_small():
     """Lines of code, less blanks, comments and docstrings; without what reads foreign formats and the command line."""
     files = [file for file in (ROOT / "seval").rglob("*.py") if file.parent.name != "sources"]
     counts = {file: code_lines(file) for file in files if file.name != "command.py"}
-    assert 2000 < sum(counts.values()) < 4800
+    assert 2000 < sum(counts.values()) < 5000
 
 
 def test_no_module_is_long():

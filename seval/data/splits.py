@@ -83,16 +83,21 @@ def manifest(splits: Splits, labels: np.ndarray, pool_labels: np.ndarray | None 
 
     Images of unknown class are counted under `unknown`.
     """
+    pools = {"unlabeled": labels if pool_labels is None else pool_labels}
     num_classes = int(np.max(labels)) + 1
-    described = {}
-    for name, indices in splits._asdict().items():
-        of = np.asarray(pool_labels if name == "unlabeled" and pool_labels is not None else labels)[indices]
-        described[name] = {
-            "class_counts": np.bincount(of[of >= 0], minlength=num_classes).tolist(),
-            "unknown": int(np.count_nonzero(of < 0)),
-            "sha256": hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest(),
-        }
-    return described
+    return {
+        name: described(indices, pools.get(name, labels), num_classes) for name, indices in splits._asdict().items()
+    }
+
+
+def described(indices: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[str, object]:
+    """The same of one split, whose `indices` are those of `labels`."""
+    of = np.asarray(labels)[indices]
+    return {
+        "class_counts": np.bincount(of[of >= 0], minlength=num_classes).tolist(),
+        "unknown": int(np.count_nonzero(of < 0)),
+        "sha256": hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest(),
+    }
 
 
 def _seval(labels: np.ndarray, cfg: Node) -> Splits:
