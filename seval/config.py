@@ -36,6 +36,7 @@ def load(files: str | Path | Sequence[str | Path] = (), overrides: Sequence[obje
     for file in [files] if isinstance(files, str | Path) else files:
         for key, value in read_file(Path(file)).items():
             _set(cfg, key, value)
+        cfg.METHOD.NAME = cfg.METHOD.NAME or Path(file).stem
     return with_overrides(cfg, overrides)
 
 

@@ -29,7 +29,8 @@ _C.MEMO = ""  # free text; changing it gives a separate run with the same settin
 
 # Shown by `main.py --list-methods`; no effect on training. CATEGORY is SSL for a base method; for an addition to a base
 # method it is LTL, PLR, THA (the paper's terms) or several of these. SOURCE is the method's paper.
-_C.METHOD = Node({"CATEGORY": "", "SOURCE": ""})
+# NAME is what people call it; by default the name of the configuration file.
+_C.METHOD = Node({"NAME": "", "CATEGORY": "", "SOURCE": ""})
 
 _C.DATASET = Node()
 _C.DATASET.NAME = "cifar10"  # reads ROOT/NAME.h5; the data set's own keys are in the node of the same name below
@@ -108,7 +109,8 @@ _C.GPU_ID = 0  # CUDA device; -1 is the CPU. Without a GPU, every number is the 
 _C.RUNTIME = Node()
 _C.RUNTIME.THREADS = 0  # CPU threads; 0 leaves the choice to PyTorch
 _C.RUNTIME.WORKERS = 4  # processes that decode sets stored as JPEG; 0 decodes in the training process
-_C.RUNTIME.PROGRESS = True  # show a progress bar
+_C.RUNTIME.PROGRESS = "auto"  # bar, lines (one for each evaluation), off; auto is a bar on a terminal, else lines
+_C.RUNTIME.OTHER_CODE = "refuse"  # a checkpoint that other code made: refuse, resume
 _C.RUNTIME.TENSORBOARD = True  # also write TensorBoard scalars, next to metrics.jsonl
 
 #: The keys above.
@@ -124,6 +126,7 @@ ALIASES |= {"FixMatch": "fixmatch", "MixMatch": "mixmatch", "ReMixMatch": "remix
 ALIASES |= {"ACR": "acr", "SGD": "sgd", "Adam": "adam"}
 ALIASES |= {"WRN": "wide_resnet", "ResNet": "resnet50", "ResNet50_cifar": "cifar_resnet50"}
 ALIASES |= {"RandomSampler": "random", "ClassAwareSampler": "class_aware"}
+ALIASES |= {"True": "bar", "False": "off"}  # RUNTIME.PROGRESS
 ALIASES |= {"aves": "semi_aves", "imagenet": "small_imagenet127"}
 CHOICES = {
     "DATASET.NAME": ("cifar10", "cifar100", "stl10", *NODES, "fashion_mnist", "tiny"),
@@ -137,6 +140,8 @@ CHOICES = {
     "SOLVER.OPTIM_NAME": ("sgd", "adam"),
     "SOLVER.SCHEDULE": ("constant", "cosine", "half_cosine", "multi_step"),
     "SOLVER.PRECISION": ("float32", "bfloat16"),
+    "RUNTIME.PROGRESS": ("auto", "bar", "lines", "off"),
+    "RUNTIME.OTHER_CODE": ("refuse", "resume"),
 }
 
 

@@ -53,6 +53,10 @@ class RecordError(SevalError, ValueError):
     """A file of a run that is damaged or belongs to something else."""
 
 
+class OtherCode(RecordError):
+    """A checkpoint that other code made; whether to go on with it is for the user to say."""
+
+
 class MissingPrerequisite(SevalError, ValueError):
     """The run that this one depends on, `run`, has no record yet."""
 

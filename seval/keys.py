@@ -50,8 +50,10 @@ def value_of(key: str, value: object, where: str) -> object:
     value = _said(value, kind) if isinstance(value, str) else value
     if isinstance(value, tuple):
         value = list(value)
+    if type(value) is bool and key == "RUNTIME.PROGRESS":  # as it was before there were several kinds
+        value = str(value)
     if isinstance(value, str) and (key in CHOICES or key == "ALGORITHM.NAME"):
-        value = ALIASES.get(value, value)
+        value = ALIASES.get(value.capitalize() if value in ("true", "false") else value, value)
     if kind is float and type(value) is int:
         with suppress(OverflowError):
             value = float(value)

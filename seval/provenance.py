@@ -1,9 +1,14 @@
 """What produced a result: commit, image, package versions, device. Never claims what it does not know."""
 
+import hashlib
+import inspect
 import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -12,7 +17,7 @@ from seval.versions import packages
 
 
 def provenance(device: torch.device, root: Path) -> dict[str, object]:
-    """Of the code in `root` on `device`. `commit` and `dirty` are None where git does not say."""
+    """Of the code in `root` on `device`, now. `commit` and `dirty` are None where git does not say."""
     cuda = device.type == "cuda"
     commit, dirty = _checkout(root) if (root / ".git").exists() else (os.environ.get("SEVAL_REVISION") or None, None)
     return {
@@ -23,7 +28,29 @@ def provenance(device: torch.device, root: Path) -> dict[str, object]:
         "packages": packages(),
         "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": platform.node(),
+        "job": os.environ.get("SLURM_JOB_ID"),
     }
+
+
+def code(rules: Iterable[type] = ()) -> str:
+    """SHA-256 over the sources of seval, and of the modules of those `rules` that other packages define."""
+    own = Path(__file__).parent
+    digest = hashlib.sha256(_sources(own, max(path.stat().st_mtime_ns for path in own.rglob("*.py"))))
+    for rule in sorted(rules, key=lambda rule: rule.__qualname__):
+        if rule.__module__.partition(".")[0] != "seval":
+            digest.update(f"{rule.__module__}.{rule.__qualname__}".encode())
+            digest.update(Path(inspect.getfile(rule)).read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache(1)
+def _sources(folder: Path, newest: int) -> bytes:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.digest()
 
 
 def _checkout(root: Path) -> tuple[str | None, bool | None]:

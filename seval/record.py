@@ -53,6 +53,15 @@ def read_record(path: Path) -> dict | None:
         ) from None
 
 
+def read_about(path: Path) -> dict | None:
+    """What run.json says of its folder; None if it is missing, damaged or of another run. Raises `OSError`."""
+    with suppress(FileNotFoundError, ValueError):
+        about = unsealed(read_json(path, {"id": str, "method": str, "began": str, "code": str, "delta": dict}))
+        if about["id"] == path.parent.name:
+            return about
+    return None
+
+
 def save_checkpoint(path: Path, state: dict, check: Check | None = None) -> None:
     """Save a state of tensors, numbers and strings only, so that loading it executes no code."""
     import torch

@@ -21,10 +21,11 @@ from seval.defaults import CORRECTIONS, Node
 from seval.errors import ConfigError, DataError, MissingPrerequisite, RecordError
 from seval.evaluate import evaluate, protocols
 from seval.policy.base import Facts
-from seval.policy.language import build_policy
+from seval.policy.language import build_policy, rules_of
 from seval.policy.seval import published
-from seval.provenance import provenance
-from seval.train import never, train
+from seval.provenance import code, provenance
+from seval.text import printable
+from seval.train import never, refuse_other_code, train
 
 #: Part of every identity; raised when a default changes in meaning, so that old records no longer match. What concerns
 #: some runs only is in seval.defaults.CORRECTIONS.
@@ -39,7 +40,26 @@ class Run:
         self.id = identity(cfg)
         self.folder = Path(cfg.OUTPUT_DIR) / self.id
 
+        self.phase = ""  # such as "phase 1 of 2", where this run is done as one of a chain
         self._before: Run | None = None
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}: {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """What people call it: `fixmatch · tiny · seed 1`."""
+        return f"{self.method} · {self.cfg.DATASET.NAME} · seed {self.cfg.SEED}"
+
+    @property
+    def method(self) -> str:
+        """The method's name: METHOD.NAME, else the algorithm."""
+        return printable(self.cfg.METHOD.NAME) or self.cfg.ALGORITHM.NAME
+
+    @cached_property
+    def code(self) -> str:
+        """SHA-256 over the sources that take part in this run."""
+        return code(rules_of(head.POLICY for head in self.cfg.HEADS.values()))
 
     def prerequisite(self) -> "Run | None":
         """The run this one depends on: the same configuration with the keys of PREREQUISITE changed; None if none."""
@@ -131,10 +151,13 @@ class Run:
         with claim(self.folder) as held:
             if done := self.record():  # another process was faster
                 return done
+            self._begin(held.check)
             files.replace(self.folder / "config.yaml", self.cfg.dump(sort_keys=False).encode(), held.check)
             begun = time.monotonic()
             training = self.build(artifacts)
-            history = train(training, self.folder, self.meta(), held.check, stop)
+            history = train(
+                training, self.folder, self.meta(), held.check, stop, ", ".join(filter(None, (self.name, self.phase)))
+            )
             sha256 = record.save_artifacts(
                 self.folder / "artifacts.h5",
                 {head.name: head.policy.artifact() for head in training.heads},
@@ -144,6 +167,49 @@ class Run:
             done = self.summarize(history, prerequisites, time.monotonic() - begun) | {"artifacts": sha256}
             record.write_record(self.folder / "record.json", done, held.check)
         return record.sealed(done)
+
+    def _begin(self, check: Callable[[], object]) -> None:
+        """Write run.json, which says what this folder is. Raises `OtherCode`."""
+        path, before = self.folder / "run.json", self.prerequisite()
+        about = {
+            "id": self.id,
+            "method": self.method,
+            "dataset": self.cfg.DATASET.NAME,
+            "seed": self.cfg.SEED,
+            "delta": delta(self.cfg),
+            "needs": before.id if before else None,
+            "steps": self.cfg.SOLVER.MAX_ITER,
+            "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "code": self.code,
+        }
+        if (checkpoint := self.folder / "checkpoint.pt").exists() and (said := record.read_about(path)):
+            refuse_other_code(checkpoint, said, about, self.cfg)
+            about["began"] = said["began"]
+        files.write_json(path, files.sealed(about), check)
+
+    def set_aside(self) -> Path | None:
+        """Move the folder to OUTPUT_DIR/.old/ID.N, so that the run starts anew; None if there is none.
+
+        Raises `RunBusy` if a process trains the run.
+        """
+        if not self.folder.is_dir():
+            return None
+        with claim(self.folder):
+            old = self.folder.parent / ".old"
+            old.mkdir(exist_ok=True)
+            number = 1 + max(
+                (int(path.suffix[1:]) for path in old.glob(f"{self.id}.*") if path.suffix[1:].isdecimal()), default=0
+            )
+            return self.folder.rename(old / f"{self.id}.{number}")
+
+    def history(self, done: dict) -> str:
+        """`on 2026-11-26 04:47 by commit 5d9b770`, and whether the code here differs: what a record says of itself."""
+        origin = done.get("provenance", {})
+        when, commit = origin.get("finished"), origin.get("commit")
+        words = [f"on {when[:16].replace('T', ' ')}"] if when else []
+        words += [f"by commit {commit[:7]}{' with changes' if origin.get('dirty') else ''}"] if commit else []
+        other = origin.get("code") not in (None, self.code)
+        return " ".join(words) + ("; the code here differs: --again trains it anew" if other else "")
 
     def build(self, artifacts: dict) -> Training:
         """The training state before the first step, on the configured device."""
@@ -180,7 +246,12 @@ class Run:
 
     def meta(self) -> dict[str, str]:
         """Values that a checkpoint must share with this run to be loaded."""
-        return {"configuration": self.id, "data": self.fingerprint, "device": device(self.cfg.GPU_ID).type}
+        return {
+            "configuration": self.id,
+            "data": self.fingerprint,
+            "device": device(self.cfg.GPU_ID).type,
+            "code": self.code,
+        }
 
     def summarize(self, history: list[dict], prerequisites: list[str], seconds: float) -> dict:
         """The content of record.json."""
@@ -188,6 +259,7 @@ class Run:
         return {
             "id": self.id,
             "format": FORMAT,
+            "method": self.method,
             "delta": delta(self.cfg),
             "config": settings(self.cfg),
             "results": protocols(history),
@@ -201,7 +273,7 @@ class Run:
             "prerequisites": prerequisites,
             "evaluations": len(history),
             "steps": last["step"],
-            "provenance": provenance(device(self.cfg.GPU_ID), Path(__file__).parents[1]),
+            "provenance": provenance(device(self.cfg.GPU_ID), Path(__file__).parents[1]) | {"code": self.code},
             "seconds": round(sum(line["seconds"] for line in history), 1),
             "seconds_last_session": round(seconds, 1),
         }
@@ -222,7 +294,10 @@ def _known_fingerprints(file: Path, *version: int) -> tuple[str, str]:
 
 
 def _prerequisite(cfg: Node) -> Node:
-    return with_overrides(cfg, ["PREREQUISITE", [], *cfg.PREREQUISITE])
+    name = cfg.METHOD.NAME
+    before = f"{name.removesuffix('_load')}_estim" if name.endswith("_load") else f"{name} (prerequisite)"
+    named = ["METHOD.NAME", before] if name else []
+    return with_overrides(cfg, ["PREREQUISITE", [], *named, *cfg.PREREQUISITE])
 
 
 def identity(cfg: Node) -> str:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from seval import record
 from seval.build import Training
 from seval.curves import Curves
 from seval.defaults import Node
-from seval.errors import Interrupted, TrainingError
+from seval.errors import Interrupted, OtherCode, TrainingError
 from seval.evaluate import KEPT, due, evaluate
+from seval.progress import Progress
 
 Hook = Callable[[], object]  # called between steps
 
@@ -39,9 +39,10 @@ def rate(step: int, solver: Node) -> float:
 
 
 def train(
-    training: Training, folder: Path, meta: dict[str, str], check: Hook = never, stop: Hook = never
+    training: Training, folder: Path, meta: dict[str, str], check: Hook = never, stop: Hook = never, name: str = ""
 ) -> list[dict]:
-    """Do the remaining steps and return all evaluations. A checkpoint is resumed only if its `meta` is the same.
+    """Do the remaining steps and return all evaluations. A checkpoint is resumed only if its `meta` is the same;
+    if it is of other code, only if RUNTIME.OTHER_CODE allows it. The run is called `name` where its progress is shown.
 
     `check` is called before each write and raises if this process may no longer write. When `stop()` returns true,
     saves a checkpoint and raises `Interrupted`. Raises `TrainingError` if a loss is not finite; saves nothing then.
@@ -58,7 +59,7 @@ def train(
 
     with (
         record.Metrics(folder / "metrics.jsonl", history, check) as metrics,
-        _progress_bar(folder.name, start, cfg) as bar,
+        Progress(name or folder.name, _begun(training, folder, start), start, last, cfg.RUNTIME.PROGRESS) as progress,
         Curves(folder, start, cfg.RUNTIME.TENSORBOARD) as curves,
     ):
         for step in range(start, last):
@@ -68,14 +69,14 @@ def train(
                 raise Interrupted(step, start, last)
             for name, loss in update(training, step).items():
                 totals[name] = totals.get(name, 0.0) + loss
-            bar.update()
+            progress.update()
             if (step + 1) % periods.EVAL == 0:
                 losses = _mean_losses(totals, step + 1, periods.EVAL)
                 line = {"lr": rate(step, cfg.SOLVER), "loss": losses, **evaluate(training, step + 1)}
                 line["seconds"] = round(time.monotonic() - clock, 3)
                 metrics.append(line)
                 history.append(line)
-                bar.set_postfix(loss=f"{sum(losses.values()):.3f}", top1=f"{line['test']['ema']['none']['top1']:.1%}")
+                progress.evaluated(line)
                 curves.draw(line)
                 totals, clock = {}, time.monotonic()
                 if due(step + 1, periods.CHECKPOINT, cfg):
@@ -98,16 +99,14 @@ def update(training: Training, step: int) -> dict[str, Tensor]:
     return {name: loss.detach() for name, loss in losses.items()}
 
 
-def _progress_bar(name: str, start: int, cfg: Node) -> tqdm:
-    return tqdm(
-        total=cfg.SOLVER.MAX_ITER,
-        initial=start,
-        disable=not cfg.RUNTIME.PROGRESS,
-        unit="step",
-        dynamic_ncols=True,
-        desc=name,
-        mininterval=1.0,
+def _begun(training: Training, folder: Path, start: int) -> str:
+    """`run 0123456789 in runs/0123456789: resumes at step 135 of 1200, cpu, 2 threads`."""
+    last, device, threads = training.cfg.SOLVER.MAX_ITER, training.mean.device, torch.get_num_threads()
+    where = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {threads} thread{'s' * (threads > 1)}"
     )
+    how = f"resumes at step {start} of {last}" if start else f"new, {last} steps"
+    return f"run {folder.name} in {folder}: {how}, {where}"
 
 
 def _mean_losses(totals: dict[str, Tensor], step: int, period: int) -> dict[str, float]:
@@ -118,9 +117,19 @@ def _mean_losses(totals: dict[str, Tensor], step: int, period: int) -> dict[str,
     return losses
 
 
+def refuse_other_code(path: Path, made: dict, here: dict, cfg: Node) -> None:
+    """Raise `OtherCode` if the `code` of `made` is another than that of `here`, unless RUNTIME.OTHER_CODE allows it."""
+    if made.get("code") not in (None, here.get("code")) and cfg.RUNTIME.OTHER_CODE == "refuse":
+        raise OtherCode(
+            f"{path} was made by other code than what is here; --resume goes on with it, --again starts the run anew"
+        )
+
+
 def resume(training: Training, checkpoint: Path, meta: dict[str, str]) -> tuple[int, list[dict], dict]:
     """Load the checkpoint if there is one. Returns (first step, evaluations so far, state)."""
     if not checkpoint.exists():
         return 0, [], {}
-    state = record.restore(checkpoint, meta, training.load_state_dict)
+    expected = {key: value for key, value in meta.items() if key != "code"}
+    state = record.restore(checkpoint, expected, training.load_state_dict)
+    refuse_other_code(checkpoint, state["meta"], meta, training.cfg)
     return state["step"], json.loads(state["history"]), state

@@ -1,6 +1,7 @@
 """The policy language: parses and builds policies such as `logit_adjust(1.0) | threshold(0.95) | one_hot`."""
 
 import inspect
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -87,6 +88,11 @@ def build_policy(text: str, facts: Facts) -> Policy:
     policy.text = canonical(text)
     policy.artifact()  # raises if two rules learn the same quantity
     return policy
+
+
+def rules_of(texts: Iterable[str]) -> list[type[Rule]]:
+    """The rules that policies name. Raises `RecipeError` for an unknown one."""
+    return [known_rules()[recipe.name] for text in texts for recipe in _recipes(text)]
 
 
 def _recipes(text: str) -> list[Recipe]:
