@@ -54,7 +54,8 @@ class Answer:
 
     def add(self, command: str, text: str, lengths: Mapping[str, int]) -> None:
         """What squeue or sacct printed about submissions with these numbers of elements, by name."""
-        for line in filter(None, map(str.strip, text.split("\n"))):
+        lines = filter(None, map(str.strip, text.split("\n")))
+        for line in sorted(lines, key=lambda line: not _is_rest(line, lengths)):
             try:
                 for row in _rows(command, line, lengths):
                     before = self.rows.get((row.name, row.index))
@@ -72,9 +73,18 @@ def _rows(command: str, line: str, lengths: Mapping[str, int]) -> list[Row]:
     word = _STATE.fullmatch(state)
     if name not in lengths or not word or (command == "sacct" and not _EXIT_CODE.fullmatch(more)):
         raise ValueError(line)
-    if "_" not in number and lengths[name] != 1:
-        raise ValueError(f"{number!r} has no index")
+    if _is_rest(line, lengths):
+        if command != "squeue" or word[1] not in ENDED:
+            raise ValueError(f"{number!r} has no index")
+        number += f"_[0-{lengths[name] - 1}]"
     return [Row(name, id, index, word[1], more) for id, index in elements(number, lengths[name])]
+
+
+def _is_rest(line: str, lengths: Mapping[str, int]) -> bool:
+    """Whether a row of an array has no index. squeue prints it for the elements that were canceled while they waited,
+    all at once; those that began have rows of their own, which are read later and so count."""
+    name, _, number = line.partition("|")
+    return lengths.get(name, 1) != 1 and "_" not in number.partition("|")[0]
 
 
 def elements(number: str, length: int = LARGEST_ARRAY) -> Iterator[tuple[str, int]]:

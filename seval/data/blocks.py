@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import gt
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -39,17 +39,12 @@ class Blocks:
         return self.shape[0] if self.offsets is None else len(self.offsets) - 1
 
 
-def digest(array: np.ndarray | Blocks) -> str:
-    """SHA-256 over dtype, shape and bytes (C order); in memory or not."""
-    sha = start_digest(array)
-    for block in blocks_of(array):
+def digest(array: np.ndarray | Blocks, blocks: Iterable[np.ndarray] | None = None) -> str:
+    """SHA-256 over dtype, shape and bytes (C order); in memory or not. The bytes are those of `blocks` if given."""
+    sha = hashlib.sha256(json.dumps([array.dtype.str, list(map(int, array.shape))]).encode())
+    for block in blocks_of(array) if blocks is None else blocks:
         sha.update(np.ascontiguousarray(block).data)
     return sha.hexdigest()
-
-
-def start_digest(array: np.ndarray | Blocks) -> Any:
-    """The digest before the bytes."""
-    return hashlib.sha256(json.dumps([array.dtype.str, list(map(int, array.shape))]).encode())
 
 
 def blocks_of(array: np.ndarray | Blocks) -> Iterable[np.ndarray]:

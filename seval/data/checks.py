@@ -19,8 +19,8 @@ ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
 _LARGEST = 1e6  # of a mean or std, on the scale where a pixel lies in [0, 1]
 
 
-def check_arrays(images: ImageSet, wrong: str, todo: str) -> None:
-    """Dtypes, shapes, labels and header of a set. Raises `DataError`, which begins with `wrong` and ends in `todo`."""
+def check_arrays(images: ImageSet, wrong: str, todo: str, kind: type[DataError] = DataError) -> None:
+    """Dtypes, shapes, labels and header of a set. Raises a `kind`, which begins with `wrong` and ends in `todo`."""
     for name, part in images.parts.items():
         lowest, labels = -1 if name == "unlabeled" else 0, part.labels
         if fault := _pixel_fault(name, part, images.train):
@@ -34,10 +34,8 @@ def check_arrays(images: ImageSet, wrong: str, todo: str) -> None:
             )
         elif part.batch is not None and (part.batch.dtype != np.uint8 or part.batch.shape != labels.shape):
             fault = f"{name}/batch must be uint8 {labels.shape}, but is {part.batch.dtype} {part.batch.shape}"
-        if fault:
-            raise DataError(f"{wrong}: {fault}; {todo}")
-    if fault := _header_fault(images):
-        raise DataError(f"{wrong}: {fault}; {todo}")
+        if fault := fault or _header_fault(images):
+            raise kind(f"{wrong}: {fault}; {todo}")
 
 
 def _pixel_fault(name: str, part: Part, train: Part) -> str:
@@ -61,7 +59,9 @@ def _header_fault(images: ImageSet) -> str:
     channels = images.train.content.shape[1] if images.train.offsets is None else 3
     for key, least in (("mean", -_LARGEST), ("std", 1 / _LARGEST)):
         values = getattr(images, key)
-        if len(values) != channels or not all(_is_number(v) and least <= v <= _LARGEST for v in values):
+        if len(values) != channels or not all(
+            isinstance(v, int | float) and v is not True and least <= v <= _LARGEST for v in values
+        ):
             kind = "numbers" if key == "mean" else "numbers above 0"
             return f"{key} {short(values)} do not fit {channels} channels: these are so many finite {kind}"
     names = images.class_names
@@ -77,7 +77,3 @@ def _header_fault(images: ImageSet) -> str:
     if any(not isinstance(each, list) or len(each) != images.num_classes for each in lists):
         return f"its class_counts are not those of {images.num_classes} classes"
     return ""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

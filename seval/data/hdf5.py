@@ -7,7 +7,6 @@ A group may hold `batch` uint8 (N,) too; see `Part`.
 
 import errno
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from seval.data.blocks import Blocks, blocks_of, dataset, digest, start_digest, stored
+from seval.data.blocks import Blocks, blocks_of, dataset, digest, stored
 from seval.data.checks import ATTRIBUTES, check_arrays
 from seval.data.disk import Steady, opened, remedy
 from seval.data.disk import data_file as data_file
@@ -63,9 +62,7 @@ def _fill(steady: Steady, images: ImageSet, size: int, compress: bool) -> None:
             for key, value in _header(images).items():
                 file.attrs[key] = encode_attribute(value)
             for key, array in images.arrays().items():
-                for block in _store(file, key, array, options):
-                    steady.check()
-                    bar.update(block.nbytes)
+                _store(steady, file, key, array, options, bar)
     except RuntimeError as error:
         steady.check()
         raise OSError(f"cannot write {steady.path}: {one_line(error)}") from None
@@ -82,21 +79,15 @@ def read(path: str | Path, *, in_blocks: bool = False) -> ImageSet:
     """
     path = Path(path)
     try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a path that no file can have
+        with opened(path) as file:
+            if (version := read_attribute(file, "format")) != FORMAT:
+                which = f"is of format {short(version)}, but this code reads format {FORMAT}"
+                raise DataError(f"{path} {which}; {_again(path)} --force")
+            images = _load(file, path, in_blocks)
+            check_arrays(images, f"{path} is damaged", _again(path), DamagedData)
+            _check_digests(path, images, in_memory=True)
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(_missing(path)) from None
-    except OSError:
-        pass  # opening the file says more
-    with opened(path) as file:
-        if (version := read_attribute(file, "format")) != FORMAT:
-            which = f"is of format {short(version)}, but this code reads format {FORMAT}"
-            raise DataError(f"{path} {which}; {_again(path)} --force")
-        images = _load(file, path, in_blocks)
-        try:
-            check_arrays(images, f"{path} is damaged", _again(path))
-        except DataError as error:
-            raise DamagedData(str(error)) from None
-        _check_digests(path, images, in_memory=True)
     if path.stem in SOURCES and images.name != path.stem:
         held = f"{path} holds the set {short(images.name)}, not {path.stem!r}"
         raise DataError(f"{held}; move it away and run `{remedy(path)}`")
@@ -143,19 +134,23 @@ def _again(path: Path) -> str:
     return f"write it again: {remedy(path)}"
 
 
-def _store(file: h5py.File, key: str, array: np.ndarray | Blocks, options: dict) -> Iterator[np.ndarray]:
-    """Write an array and its SHA-256; yields each block that was written."""
-    shape, sha = array.shape, start_digest(array)
+def _store(steady: Steady, file: h5py.File, key: str, array: np.ndarray | Blocks, options: dict, bar: tqdm) -> None:
+    """Write an array and its SHA-256. Raises the first error of the disk."""
+    shape = array.shape
     chunk = _CHUNK_BYTES // 4 if key.endswith("/encoded") else _CHUNK_BYTES  # encoded images are read singly
     rows = min(shape[0], max(1, chunk * shape[0] // array.nbytes))
     data = file.create_dataset(key, shape, array.dtype, chunks=(rows, *shape[1:]), **options)
-    done = 0
-    for block in _aligned(key, array, rows):
-        data[done : done + len(block)] = block
-        sha.update(np.ascontiguousarray(block).data)
-        done += len(block)
-        yield block
-    data.attrs["sha256"] = encode_attribute(sha.hexdigest())
+
+    def written() -> Iterator[np.ndarray]:
+        done = 0
+        for block in _aligned(key, array, rows):
+            data[done : done + len(block)] = block
+            steady.check()
+            bar.update(block.nbytes)
+            done += len(block)
+            yield block
+
+    data.attrs["sha256"] = encode_attribute(digest(array, written()))
 
 
 def _aligned(key: str, array: np.ndarray | Blocks, rows: int) -> Iterator[np.ndarray]:

@@ -89,6 +89,19 @@ def test_of_two_rows_of_squeue_the_one_in_the_queue_counts_and_of_sacct_the_last
         assert answer.rows["seval-a", 0].state == order[-1].split("|")[2]
 
 
+def test_a_row_without_index_is_of_the_elements_that_have_no_row_of_their_own() -> None:
+    rows = ["seval-a|103|CANCELLED|JobArrayTaskLimit", "seval-a|103_1|COMPLETED|None", "seval-a|103_2|RUNNING|None"]
+    for order in (rows, rows[::-1]):
+        answer = Answer()
+        answer.add("squeue", "\n".join(order), {"seval-a": 4})
+        states = {row.id: row.state for row in answer.rows.values()}
+        assert states == {"103_0": "CANCELLED", "103_1": "COMPLETED", "103_2": "RUNNING", "103_3": "CANCELLED"}
+    for command, state in (("squeue", "RUNNING"), ("sacct", "CANCELLED")):
+        answer = Answer()
+        answer.add(command, f"seval-a|103|{state}|0:0", {"seval-a": 4})
+        assert not answer.rows and answer.unreadable
+
+
 PARTS = (
     ["seval-a", "seval-b", "seval-c", "seval-", "", "x", "SEVAL-a", "seval-a seval-b"],
     [
