@@ -96,9 +96,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="fail if there is no checkpoint to resume from "
-        "(without this option, a run that has none starts from step 0)",
+        help="fail if there is no checkpoint to resume from (without this option, a run that has none starts from "
+        "step 0), and also resume a checkpoint that other code made",
     )
+    parser.add_argument("--again", action="store_true", help="move what is there to OUTPUT_DIR/.old, and start anew")
     parser.add_argument("--with-prerequisites", action="store_true", help="first do the runs that this run depends on")
     parser.add_argument("--dry-run", action="store_true", help="print id, folder, splits, prerequisites; do not train")
     parser.add_argument("--list-methods", action="store_true", help="print every method with its policy and source")

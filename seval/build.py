@@ -227,3 +227,12 @@ def _backbone(model: Node, in_channels: int) -> nn.Module:
     if model.NAME == "cifar_resnet50":
         return cifar_resnet50(in_channels)
     return WideResNet(model.DEPTH, model.WIDTH, 0, in_channels)
+
+
+def device(gpu_id: int) -> torch.device:
+    """The CUDA device with this number; the CPU for -1, or if there is no GPU."""
+    if gpu_id >= 0 and torch.cuda.is_available():
+        if gpu_id >= torch.cuda.device_count():
+            raise ConfigError(f"GPU_ID is {gpu_id}, but there are {torch.cuda.device_count()} GPUs, numbered from 0")
+        return torch.device("cuda", gpu_id)
+    return torch.device("cpu")

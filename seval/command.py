@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from seval.config import delta, load, read_file
 from seval.errors import ConfigError, Interrupted, MissingPrerequisite, SevalError, memory_short
+from seval.evaluate import LAST
 from seval.keys import pairs, some
 from seval.run import Run
 from seval.signals import listening
@@ -28,6 +29,8 @@ def command(args: argparse.Namespace) -> int:
         if args.list_methods:
             return _list_methods(args.json)
         run = _chosen(args)
+        if args.again and not args.dry_run and (old := run.set_aside()):
+            print(f"the run is done again; what was there is in {old}", file=sys.stderr)
         if args.dry_run:
             return _describe(run, args.json)
         if args.eval_only:
@@ -37,7 +40,10 @@ def command(args: argparse.Namespace) -> int:
                 f"nothing to resume: run {run.id} has no checkpoint in {run.folder}; start it without --resume"
             )
         with listening() as stop:
-            for each in run.chain() if args.with_prerequisites else [run]:
+            chain = run.chain() if args.with_prerequisites else [run]
+            for number, each in enumerate(chain, start=1):
+                each.phase = f"phase {number} of {len(chain)}" if len(chain) > 1 else ""
+                _say_done(each)
                 done = each.execute(stop)
         return _print_record(run, done, args.json)
     except MissingPrerequisite as error:
@@ -72,15 +78,22 @@ def _chosen(args: argparse.Namespace) -> Run:
     keys, values = given[::2], given[1::2]
     values = [value if key in PATHS else _as_utf8(value) for key, value in zip(keys, values, strict=True)]
     args.overrides = [word for pair in zip(keys, values, strict=True) for word in pair]
-    run = Run(load(args.config_file or (), args.overrides))
+    allowed = ["RUNTIME.OTHER_CODE", "resume"] if args.resume else []
+    run = Run(load(args.config_file or (), [*args.overrides, *allowed]))
     chosen = {*keys, *(read_file(Path(args.config_file)) if args.config_file else ())}
     if "DATASET.NAME" not in chosen:
         raise ConfigError(_without_data_set(args.config_file))
     trains = not (args.dry_run or run.done())
-    if trains and run.cfg.GPU_ID >= 0 and not torch.cuda.is_available():
-        asked = f"warning: GPU_ID is {run.cfg.GPU_ID}, but " if "GPU_ID" in chosen else ""
-        print(f"{asked}no GPU was found: running on the CPU", file=sys.stderr)
+    if trains and "GPU_ID" in chosen and run.cfg.GPU_ID >= 0 and not torch.cuda.is_available():
+        print(f"warning: GPU_ID is {run.cfg.GPU_ID}, but no GPU was found: running on the CPU", file=sys.stderr)
     return run
+
+
+def _say_done(run: Run) -> None:
+    """If the run has a record already, say so, and whether other code made it."""
+    if run.cfg.RUNTIME.PROGRESS != "off" and (done := run.record()):
+        name = ", ".join(filter(None, (run.name, run.phase)))
+        print(f"{name}  run {run.id} in {run.folder}: done before {run.made(done)}".rstrip(), file=sys.stderr)
 
 
 def _as_utf8(word: str) -> str:
@@ -181,13 +194,23 @@ def _print_record(run: Run, done: dict, as_json: bool) -> int:
     if as_json:
         print(json.dumps(done, indent=1))
         return 0
-    offsets = done["results"]["test"]["ema"]
+    offsets, few = done["results"]["test"]["ema"], done["evaluations"] < LAST
     rules = list(next(iter(offsets.values()))["top1"])
     rows = [
-        (offset, *("—" if values["top1"][rule] is None else f"{values['top1'][rule]:.2%}" for rule in rules))
+        (
+            offset,
+            *(_percent(values["top1"][rule]) for rule in rules),
+            *(_percent(values[metric]["median20"]) for metric in ("balanced_accuracy", "few")),
+        )
         for offset, values in offsets.items()
     ]
+    names = [f"{rule} (of {done['evaluations']})" if few and rule.endswith("20") else rule for rule in rules]
     print(f"run {run.id} done: {run.folder / 'record.json'}")
-    print("top-1 accuracy on the test set of the averaged network, by test-time logit offset and selection rule:")
-    print(tabulate(rows, headers=["offset", *rules], disable_numparse=True))
+    print("top-1 accuracy on the test set of the averaged network, by test-time logit offset and selection rule;")
+    print("balanced accuracy, and recall of the classes with at most 19 labels, by median20:")
+    print(tabulate(rows, headers=["offset", *names, "balanced", "few-shot"], disable_numparse=True))
     return 0
+
+
+def _percent(share: float | None) -> str:
+    return "—" if share is None else f"{share:.2%}"

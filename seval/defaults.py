@@ -225,7 +225,7 @@ def _recipes(settings: Mapping[str, Any], rule: str) -> list[str]:
 
 #: Corrections that changed what some settings compute: a name, and whether it concerns settings (by key, as
 #: `seval.config.settings` has them). The names of those that concern a run are part of its identity, so that records
-#: from before do not match it. What concerns all runs raises FORMAT in seval/run.py instead.
+#: from before do not match it. What concerns all runs raises FORMAT in seval/identity.py instead.
 CORRECTIONS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "adsh: rank": lambda settings: _recipes(settings, "adsh"),
     "darp: period": lambda settings: _recipes(settings, "darp"),

@@ -1,35 +1,29 @@
 """A run: one configuration, its identity, its folder, the run it depends on, and its execution."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from seval import files, record
-from seval.build import Training, build, check_penalties, check_sizes, chosen_test
+from seval.build import Training, build, check_penalties, check_sizes, chosen_test, device
 from seval.claim import claim
-from seval.config import delta, settings, with_overrides
+from seval.config import delta, settings
 from seval.data import hdf5, splits
-from seval.data.image_set import ImageSet, fingerprint, fingerprint_0_1
-from seval.defaults import CORRECTIONS, Node
-from seval.errors import ConfigError, DataError, MissingPrerequisite, RecordError
+from seval.data.image_set import ImageSet, fingerprint
+from seval.defaults import Node
+from seval.errors import MissingPrerequisite, RecordError
 from seval.evaluate import evaluate, protocols
+from seval.identity import FORMAT, identity, prerequisite
 from seval.policy.base import Facts
 from seval.policy.language import build_policy, rules_of
 from seval.policy.seval import published
 from seval.provenance import code, provenance
 from seval.text import printable
 from seval.train import never, refuse_other_code, train
-
-#: Part of every identity; raised when a default changes in meaning, so that old records no longer match. What concerns
-#: some runs only is in seval.defaults.CORRECTIONS.
-FORMAT = 1
 
 
 class Run:
@@ -64,7 +58,7 @@ class Run:
     def prerequisite(self) -> "Run | None":
         """The run this one depends on: the same configuration with the keys of PREREQUISITE changed; None if none."""
         if self.cfg.PREREQUISITE and self._before is None:
-            self._before = Run(_prerequisite(self.cfg))
+            self._before = Run(prerequisite(self.cfg))
         return self._before
 
     def chain(self) -> list["Run"]:
@@ -79,7 +73,7 @@ class Run:
         """
         path = self.folder / "record.json"
         if done := record.read_record(path):
-            now, in_0_1 = _fingerprints(hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT))
+            now, in_0_1 = hdf5.fingerprints(hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT))
             data = now if "sha256" in done else in_0_1
             record.agree(path, done, {"id": self.id} | ({"data": data} if data and "data" in done else {}))
         return done
@@ -202,7 +196,7 @@ class Run:
             )
             return self.folder.rename(old / f"{self.id}.{number}")
 
-    def history(self, done: dict) -> str:
+    def made(self, done: dict) -> str:
         """`on 2026-11-26 04:47 by commit 5d9b770`, and whether the code here differs: what a record says of itself."""
         origin = done.get("provenance", {})
         when, commit = origin.get("finished"), origin.get("commit")
@@ -277,51 +271,3 @@ class Run:
             "seconds": round(sum(line["seconds"] for line in history), 1),
             "seconds_last_session": round(seconds, 1),
         }
-
-
-def _fingerprints(file: Path) -> tuple[str | None, str | None]:
-    """Of a prepared file, by today's formula and by that of version 0.1; None where it is not here or not readable."""
-    with suppress(OSError, MemoryError, DataError):
-        about = file.stat()
-        return _known_fingerprints(file, about.st_mtime_ns, about.st_size)
-    return None, None
-
-
-@lru_cache(64)
-def _known_fingerprints(file: Path, *version: int) -> tuple[str, str]:
-    images = hdf5.read(file, in_blocks=True)
-    return fingerprint(images), fingerprint_0_1(images)
-
-
-def _prerequisite(cfg: Node) -> Node:
-    name = cfg.METHOD.NAME
-    before = f"{name.removesuffix('_load')}_estim" if name.endswith("_load") else f"{name} (prerequisite)"
-    named = ["METHOD.NAME", before] if name else []
-    return with_overrides(cfg, ["PREREQUISITE", [], *named, *cfg.PREREQUISITE])
-
-
-def identity(cfg: Node) -> str:
-    """10 hexadecimal digits, a hash of the settings that differ from the defaults.
-
-    A published curriculum enters the hash by its content, a prerequisite by its own identity, and so do the corrections
-    that concern the run.
-    """
-    changed = delta(cfg)
-    if corrected := [name for name, concerns in CORRECTIONS.items() if concerns(settings(cfg))]:
-        changed["CORRECTIONS"] = sorted(corrected)
-    if cfg.PREREQUISITE:
-        changed["PREREQUISITE"] = identity(_prerequisite(cfg))
-    if cfg.CURRICULUM:
-        arrays = published(cfg.CURRICULUM)
-        changed["CURRICULUM"] = hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
-    text = json.dumps({"format": FORMAT, **changed}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def device(gpu_id: int) -> torch.device:
-    """The CUDA device with this number; the CPU for -1, or if there is no GPU."""
-    if gpu_id >= 0 and torch.cuda.is_available():
-        if gpu_id >= torch.cuda.device_count():
-            raise ConfigError(f"GPU_ID is {gpu_id}, but there are {torch.cuda.device_count()} GPUs, numbered from 0")
-        return torch.device("cuda", gpu_id)
-    return torch.device("cpu")

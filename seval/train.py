@@ -102,9 +102,9 @@ def update(training: Training, step: int) -> dict[str, Tensor]:
 def _begun(training: Training, folder: Path, start: int) -> str:
     """`run 0123456789 in runs/0123456789: resumes at step 135 of 1200, cpu, 2 threads`."""
     last, device, threads = training.cfg.SOLVER.MAX_ITER, training.mean.device, torch.get_num_threads()
-    where = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {threads} thread{'s' * (threads > 1)}"
-    )
+    none = " (no GPU was found)" if training.cfg.GPU_ID >= 0 else ""
+    where = f"cpu{none}, {threads} thread{'s' * (threads > 1)}"
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else where
     how = f"resumes at step {start} of {last}" if start else f"new, {last} steps"
     return f"run {folder.name} in {folder}: {how}, {where}"
 

@@ -8,6 +8,8 @@ A group may hold `batch` uint8 (N,) too; see `Part`.
 import errno
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from seval.data.blocks import Blocks, blocks_of, dataset, digest, stored
 from seval.data.checks import ATTRIBUTES, check_arrays
 from seval.data.disk import Steady, opened, remedy
 from seval.data.disk import data_file as data_file
-from seval.data.image_set import Encoded, ImageSet, Part, class_counts, statistics
+from seval.data.image_set import Encoded, ImageSet, Part, class_counts, fingerprint, fingerprint_0_1, statistics
 from seval.data.partial import partial
 from seval.data.sources import SOURCES
 from seval.errors import DamagedData, DataError, one_line
@@ -92,6 +94,20 @@ def read(path: str | Path, *, in_blocks: bool = False) -> ImageSet:
         held = f"{path} holds the set {short(images.name)}, not {path.stem!r}"
         raise DataError(f"{held}; move it away and run `{remedy(path)}`")
     return images
+
+
+def fingerprints(file: Path) -> tuple[str | None, str | None]:
+    """Of a prepared file, by today's formula and by that of version 0.1; None where it is not here or not readable."""
+    with suppress(OSError, MemoryError, DataError):
+        about = file.stat()
+        return _known(file, about.st_mtime_ns, about.st_size)
+    return None, None
+
+
+@lru_cache(64)
+def _known(file: Path, *version: int) -> tuple[str, str]:
+    images = read(file, in_blocks=True)
+    return fingerprint(images), fingerprint_0_1(images)
 
 
 def verify(path: str | Path) -> ImageSet:
