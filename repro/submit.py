@@ -35,6 +35,7 @@ from repro.launch.summary import (
     describe_each,
     left_alone,
     nothing_left,
+    other_code,
     overruled,
     processor,
 )
@@ -67,7 +68,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args.machine = args.cluster or ("slurm" if shutil.which("sbatch") else "local")
     if args.jobs < 0 or args.array_parallelism < 0:
         parser.error(f"--jobs and --array-parallelism must be positive, but are {args.jobs}, {args.array_parallelism}")
-    if args.machine != "slurm" and (args.retry or args.cancel):
+    if args.machine != "slurm" and ({*args.retry} - {"done"} or args.cancel):
         parser.error(
             f"--retry and --cancel are for --cluster slurm; on this machine ({args.machine}) a second call "
             "tries again what failed, and Ctrl-C ends it"
@@ -95,10 +96,11 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retry",
         nargs="+",
-        choices=("oom", "crashed", "timeout"),
+        choices=("oom", "crashed", "timeout", "done"),
         default=(),
         help="slurm: only runs that failed in this way, and runs that depend on them; oom with twice the memory, "
-        "timeout with twice the time",
+        "timeout with twice the time; everywhere: done, to do again what is done, such as after a change of the code; "
+        "what was there is moved to OUTPUT_DIR/.old",
     )
     parser.add_argument(
         "--cancel",
@@ -106,6 +108,15 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
         help="slurm: end what these tables have in the queue, including runs that other tables share",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
+
+
+def _set_aside(asked: Selection, dry_run: bool) -> None:
+    """Move away what is done of the runs that are asked for, though not what they depend on. Raises `RunBusy`."""
+    done = [use.run for use in asked.runs().values() if not use.is_prerequisite and use.run.done()]
+    if dry_run:
+        say(f"{len(done)} runs that are done would be moved to {asked.output / '.old'}, and done again")
+    for run in () if dry_run else done:
+        say(f"{run.id}  {run.name} is done again; what was there is in {run.set_aside()}")
 
 
 def on_slurm(args: argparse.Namespace, asked: Selection, damaged: Container[str]) -> int:
@@ -118,7 +129,8 @@ def on_slurm(args: argparse.Namespace, asked: Selection, damaged: Container[str]
         found = states((use.run for use in asked.runs().values()), launcher.folder, launcher.queue)
         if args.cancel:
             return _cancel(launcher, found, args.dry_run)
-        tasks, left = choose(_sound(asked, damaged), found, args.retry)
+        kinds = args.retry and [*args.retry, *(["new"] if "done" in args.retry else [])]
+        tasks, left = choose(_sound(asked, damaged), found, kinds)
         return _submit(args, asked, tasks, left, found, launcher)
 
 
@@ -132,7 +144,7 @@ def _submit(
 ) -> int:
     runs, site = asked.runs().values(), launcher.site
     costs = Costs((use.run for use in runs), site, processor(site, slurm=True))
-    say(*describe(asked, runs, tasks, found, costs), *left_alone(args, left, found))
+    say(*describe(asked, runs, tasks, found, costs), *left_alone(args, left, found), *other_code(args, found))
     if not tasks:
         say("nothing to submit", *nothing_left(args, asked, found, left))
         return 0
@@ -192,7 +204,7 @@ def on_this_machine(args: argparse.Namespace, asked: Selection, damaged: Contain
     logs = asked.output / "submitit"
     machine = Debug(logs) if args.machine == "debug" else Local(logs, args.jobs, gpus)
     costs = Costs((use.run for use in runs), site, processor(site, slurm=False))
-    say(*describe(asked, runs, tasks, found, costs), machine)
+    say(*describe(asked, runs, tasks, found, costs), *other_code(args, found), machine)
     if not tasks:
         say("nothing to do", *nothing_left(args, asked, found, ()))
         return 0
@@ -240,6 +252,8 @@ def _main(argv: Sequence[str] | None, again: str) -> int:
     try:
         with raised():
             asked = select(args)
+            if "done" in args.retry:
+                _set_aside(asked, args.dry_run)
             damaged = {} if args.cancel else asked.damaged()
             say(*(f"error: {words}" for words in damaged.values()), error=True)
             if args.machine == "slurm":

@@ -93,7 +93,8 @@ def _say_done(run: Run) -> None:
     """If the run has a record already, say so, and whether other code made it."""
     if run.cfg.RUNTIME.PROGRESS != "off" and (done := run.record()):
         name = ", ".join(filter(None, (run.name, run.phase)))
-        print(f"{name}  run {run.id} in {run.folder}: done before {run.made(done)}".rstrip(), file=sys.stderr)
+        other = "; the code here differs: --again trains it anew" if run.made_by_other_code(done) else ""
+        print(f"{name}  run {run.id} in {run.folder}: done before {run.made(done)}".rstrip() + other, file=sys.stderr)
 
 
 def _as_utf8(word: str) -> str:

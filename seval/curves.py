@@ -2,8 +2,10 @@
 
 import os
 import platform
+import re
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -16,8 +18,12 @@ class Curves:
     not used, because it writes in a thread whose errors cannot be caught.
     """
 
-    def __init__(self, folder: Path, start: int, wanted: bool) -> None:
-        self.folder, self.file, self.records = folder / "tensorboard", None, None
+    def __init__(
+        self, folder: Path, start: int, wanted: bool, name: str = "", settings: Mapping[str, object] | None = None
+    ) -> None:
+        """The curves are called `name`; `settings` are shown as its hyperparameters."""
+        shown = re.sub(r"[^\w.-]+", "_", name).strip("._")
+        self.folder, self.file, self.records = folder / "tensorboard" / shown, None, None
         if not wanted:
             return
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # imported here because it is slow
@@ -26,9 +32,9 @@ class Curves:
 
         self._event, self._summary = Event, Summary
         try:
-            self.folder.mkdir(exist_ok=True)
-            name = f"events.out.tfevents.{time.time():.0f}.{platform.node()}.{os.getpid()}"
-            self.file = (self.folder / name).open("ab")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = f"events.out.tfevents.{time.time():.0f}.{platform.node()}.{os.getpid()}"
+            self.file = (self.folder / file).open("ab")
         except OSError as error:
             self._give_up(error)
             return
@@ -37,6 +43,7 @@ class Curves:
         if start:  # what an earlier session drew after its last checkpoint is drawn again
             again = SessionLog(status=SessionLog.START)
             events.append(Event(wall_time=time.time(), step=start, session_log=again))
+        events += [Event(wall_time=time.time(), summary=each) for each in _hyperparameters(settings or {})]
         self._write(events)
 
     def __enter__(self) -> Self:
@@ -54,7 +61,12 @@ class Curves:
         scalars = {f"loss/{name}": value for name, value in line["loss"].items()} | {"lr": line["lr"]}
         for split in ("test", "valid"):
             for name, offsets in line.get(split, {}).items():
-                scalars |= {f"{split}/{name}/{offset}/top1": values["top1"] for offset, values in offsets.items()}
+                scalars |= {
+                    f"{split}/{name}/{offset}/{metric}": values[metric]
+                    for offset, values in offsets.items()
+                    for metric in ("top1", "balanced_accuracy", "few")
+                    if values.get(metric) is not None
+                }
         for head, values in line["policy"].items():
             scalars |= {f"policy/{head}/{key}": value for key, value in values.items()}
         quality = line.get("quality", {})
@@ -84,3 +96,13 @@ class Curves:
         if file:
             with suppress(OSError):
                 file.close()
+
+
+def _hyperparameters(settings: Mapping[str, object]) -> list[Any]:
+    """What the plugin for hyperparameters reads."""
+    from torch.utils.tensorboard.summary import hparams
+
+    plain = {
+        key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in settings.items()
+    }
+    return list(hparams(plain, {"test/ema/none/top1": 0.0})) if plain else []

@@ -197,13 +197,17 @@ class Run:
             return self.folder.rename(old / f"{self.id}.{number}")
 
     def made(self, done: dict) -> str:
-        """`on 2026-11-26 04:47 by commit 5d9b770`, and whether the code here differs: what a record says of itself."""
+        """`on 2026-11-26 04:47 by commit 5d9b770`, as far as a record says."""
         origin = done.get("provenance", {})
         when, commit = origin.get("finished"), origin.get("commit")
         words = [f"on {when[:16].replace('T', ' ')}"] if when else []
         words += [f"by commit {commit[:7]}{' with changes' if origin.get('dirty') else ''}"] if commit else []
-        other = origin.get("code") not in (None, self.code)
-        return " ".join(words) + ("; the code here differs: --again trains it anew" if other else "")
+        return " ".join(words)
+
+    def made_by_other_code(self, done: dict) -> str:
+        """The same, if the code here differs from what made a record, else nothing; of version 0.1 it is not known."""
+        other = done.get("provenance", {}).get("code") not in (None, self.code)
+        return (self.made(done) or "at another time") if other else ""
 
     def build(self, artifacts: dict) -> Training:
         """The training state before the first step, on the configured device."""

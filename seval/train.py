@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seval import record
 from seval.build import Training
+from seval.config import delta
 from seval.curves import Curves
 from seval.defaults import Node
 from seval.errors import Interrupted, OtherCode, TrainingError
@@ -60,7 +61,7 @@ def train(
     with (
         record.Metrics(folder / "metrics.jsonl", history, check) as metrics,
         Progress(name or folder.name, _begun(training, folder, start), start, last, cfg.RUNTIME.PROGRESS) as progress,
-        Curves(folder, start, cfg.RUNTIME.TENSORBOARD) as curves,
+        Curves(folder, start, cfg.RUNTIME.TENSORBOARD, name, delta(cfg)) as curves,
     ):
         for step in range(start, last):
             if stop():

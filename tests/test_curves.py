@@ -45,6 +45,16 @@ def test_unwanted_curves_leave_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_curves_have_the_name_of_the_run_its_settings_and_all_accuracies(tmp_path):
+    found = {"top1": 0.25, "balanced_accuracy": 0.5, "few": None}
+    with Curves(tmp_path, 0, True, "fixmatch · tiny · seed 1", {"SEED": 1, "SOLVER.STEPS": [1, 2]}) as board:
+        board.draw(LINE | {"test": {"ema": {"none": found}}})
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "fixmatch_tiny_seed_1")).Reload()
+    assert {"test/ema/none/top1", "test/ema/none/balanced_accuracy"} <= set(events.Tags()["scalars"])
+    assert "test/ema/none/few" not in events.Tags()["scalars"]
+    assert "SOLVER.STEPS" in str(events.PluginTagToContent("hparams"))
+
+
 def test_what_cannot_be_written_is_said_once_and_the_run_goes_on(tmp_path, capsys):
     (tmp_path / "tensorboard").write_text("in the way")
     with Curves(tmp_path, 0, True) as board:

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from repro.tables import table as tables
-from seval import run as runs
+from seval import identity as runs
 from seval.config import load, settings
 from seval.defaults import CORRECTIONS
 from seval.run import Run

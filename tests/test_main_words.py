@@ -101,7 +101,6 @@ def test_a_gpu_that_is_not_there_is_told_where_it_was_asked_for(tmp_path, capsys
     for file, given, told in (
         (TINY, ["MEMO", "asked", "GPU_ID", 0], "warning: GPU_ID is 0, but no GPU was found: running on the CPU\n"),
         (tmp_path / "asks.yaml", [], "warning: GPU_ID is 0, but no GPU was found: running on the CPU\n"),
-        (TINY, [], "no GPU was found: running on the CPU\n"),
         (TINY, [], ""),  # it is done
         (TINY, ["MEMO", "cpu", "GPU_ID", -1], ""),
     ):

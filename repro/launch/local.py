@@ -205,7 +205,7 @@ class Local:
     def start(self, task: Task, slot: int) -> submitit.Job:
         executor = submitit.LocalExecutor(self.folder / task.run.id)
         executor.update_parameters(timeout_min=60 * 24 * 365)
-        runtime = {"RUNTIME.THREADS": task.run.cfg.RUNTIME.THREADS or 1, "RUNTIME.PROGRESS": False}
+        runtime = {"RUNTIME.THREADS": task.run.cfg.RUNTIME.THREADS or 1, "RUNTIME.PROGRESS": "lines"}
         if self.gpus and task.run.cfg.GPU_ID >= 0:
             runtime["GPU_ID"] = slot % self.gpus
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

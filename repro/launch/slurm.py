@@ -134,7 +134,7 @@ class Launcher:
             array_parallelism=parallelism,
             setup=_setup(self.site, ledger, array.resources, image),
             teardown=["code=$?", *(ROOT / "slurm" / "requeue.sh").read_text(encoding="utf-8").splitlines()],
-            **_options(self.site, array.resources, dependency),
+            **_options(self.site, array, dependency),
         )
         count = len(array.elements)
         with clean_environment(), warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # submitit repeats errors
@@ -177,7 +177,7 @@ def _resources(site: Site, task: Task, state: State | None, more: Sequence[str])
 def _submission(site: Site, output: Path, array: Array, versions: dict, data: dict, created: float) -> Submission:
     runtime = {
         "OUTPUT_DIR": str(output),
-        "RUNTIME.PROGRESS": False,
+        "RUNTIME.PROGRESS": "lines",
         "RUNTIME.THREADS": array.resources.cpus,
         "RUNTIME.WORKERS": array.resources.cpus,
     }
@@ -200,9 +200,11 @@ def _submission(site: Site, output: Path, array: Array, versions: dict, data: di
     )
 
 
-def _options(site: Site, needed: Resources, dependency: str | None) -> dict[str, object]:
+def _options(site: Site, array: Array, dependency: str | None) -> dict[str, object]:
     """What sbatch is asked for, in submitit's names and, where it has none of its own, in those of sbatch."""
+    needed = array.resources
     more = {
+        "comment": _comment(array),
         "export": "ALL",
         "kill-on-invalid-dep": "yes",
         "requeue" if site.requeue else "no-requeue": True,
@@ -226,6 +228,12 @@ def _options(site: Site, needed: Resources, dependency: str | None) -> dict[str,
         ],
         "additional_parameters": more,
     }
+
+
+def _comment(array: Array) -> str:
+    """`seval: table2, table3, level 2` for people who look at the queue; the job's name is the ledger's."""
+    tables = dict.fromkeys(table for task in array.tasks for table in task.use.tables)
+    return f"{printable('seval: ' + ', '.join(tables))[:200]}, level {array.level}"
 
 
 def _setup(site: Site, ledger: Path, needed: Resources, image: str) -> list[str]:

@@ -95,9 +95,10 @@ def states(
 
 
 def _by_record(run: Run) -> State | None:
-    """Done, if the run has a record; a damaged one, or that of another run, is no result."""
+    """Done, if the run has a record; its detail tells of other code. A damaged record is no result."""
     try:
-        return State("done", progress=1.0) if run.record() else None
+        done = run.record()
+        return State("done", run.made_by_other_code(done), progress=1.0) if done else None
     except RecordError as error:
         return State("crashed", str(error))
 
@@ -212,6 +213,14 @@ def failure(folder: Path) -> dict | None:
 
 
 def counts(found: Mapping[str, State]) -> str:
-    """`3 done, 2 running, 1 never submitted`."""
+    """`3 done (1 of them by other code), 2 running, 1 never submitted`."""
     kinds = [state.kind for state in found.values()]
-    return ", ".join(f"{kinds.count(kind)} {word}" for kind, word in STATES.items() if kind in kinds) or "none"
+    words = dict(STATES)
+    if other := by_other_code(found):
+        words["done"] += f" ({len(other)} of them by other code)"
+    return ", ".join(f"{kinds.count(kind)} {word}" for kind, word in words.items() if kind in kinds) or "none"
+
+
+def by_other_code(found: Mapping[str, State]) -> list[str]:
+    """The ids of the runs whose record other code made than what is here."""
+    return [id for id, state in found.items() if state.kind == "done" and state.detail]

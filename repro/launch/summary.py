@@ -11,7 +11,7 @@ from repro.launch.arrays import Array
 from repro.launch.costs import Costs
 from repro.launch.plan import Task, levels
 from repro.launch.site import Site
-from repro.launch.states import HELD, LIVE, STATES, State, counts
+from repro.launch.states import HELD, LIVE, STATES, State, by_other_code, counts
 from repro.tables.command_line import command
 from repro.tables.page import of_one
 from repro.tables.selection import Selection, Use
@@ -86,6 +86,16 @@ def left_alone(args: Namespace, left: Sequence[tuple[Task, str]], found: Mapping
     return lines
 
 
+def other_code(args: Namespace, found: Mapping[str, State]) -> list[str]:
+    """How to do again what other code did."""
+    if not by_other_code(found) or "done" in args.retry:
+        return []
+    return [
+        "to do again all that is done, such as what other code did:",
+        f"  {command('submit', args, '--retry', 'done')}",
+    ]
+
+
 def nothing_left(args: Namespace, asked: Selection, found: Mapping[str, State], left: Sequence[object]) -> list[str]:
     """Why there is nothing to do, and the command to call next."""
     kinds = {state.kind for state in found.values()}
@@ -106,13 +116,13 @@ _DECIDED = {
     "slurm": {
         "RUNTIME.THREADS": "`cpus` of the site file",
         "RUNTIME.WORKERS": "`cpus` of the site file",
-        "RUNTIME.PROGRESS": "the log of a job, which has no progress bar",
+        "RUNTIME.PROGRESS": "the log of a job, which has a line for each evaluation",
     },
     "local": {"RUNTIME.PROGRESS": "one progress bar for all runs"},
     "debug": {},
 }
 #: What comes to the same.
-_AGREED = {("RUNTIME.PROGRESS", "False"), ("GPU_ID", "-1")}
+_AGREED = {("RUNTIME.PROGRESS", "lines"), ("GPU_ID", "-1")}
 
 
 def overruled(machine: str, overrides: Sequence[str], gpus: bool) -> list[str]:

@@ -63,6 +63,19 @@ def test_second_launch_does_nothing_and_a_lost_record_is_one_run(executed: list,
     assert launch() == 0 and len(executed) == len(runs) + 1
 
 
+def test_what_is_done_is_done_again_only_where_asked_and_what_was_there_is_kept(executed: list, capsys) -> None:
+    seed, last = next(iter(cells_of()["Deep", "γ=10"].runs.items()))
+    deep = ("--rows", "Deep", "--columns", "γ=10", "--seeds", str(seed))
+    assert launch(*deep) == 0
+    assert launch(*deep, "--retry", "done", "--dry-run") == 0 and last.done()
+    assert "1 runs that are done would be moved to" in capsys.readouterr().out
+    assert launch(*deep, "--retry", "done") == 0
+    assert executed == [("first", seed), ("middle", seed), ("", seed), ("", seed)]  # not what it depends on
+    assert (last.folder.parent / ".old" / f"{last.id}.1" / "record.json").exists()
+    (last.folder / "record.json").write_text("damaged")
+    assert launch(*deep) == 2 and launch(*deep, "--retry", "done") == 0 and len(executed) == 5
+
+
 def test_selection_runs_only_what_it_reads(executed: list) -> None:
     assert launch("--rows", "Deep", "--columns", "γ=10", "--seeds", "4") == 0
     assert executed == [("first", 4), ("middle", 4), ("", 4)]
@@ -133,7 +146,7 @@ def workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
         end_with(lock)
         pairs = dict(zip(settings[::2], settings[1::2], strict=True))
-        assert pairs.pop("RUNTIME.THREADS") == 1 and pairs.pop("RUNTIME.PROGRESS") is False
+        assert pairs.pop("RUNTIME.THREADS") == 1 and pairs.pop("RUNTIME.PROGRESS") == "lines"
         assert os.environ["OMP_NUM_THREADS"] == "1"
         target = record[repr([word for pair in pairs.items() for word in pair])]
         with journal.open("a") as file:
