@@ -137,7 +137,7 @@ def test_what_was_just_saved_is_not_saved_again_and_older_checkpoints_still_load
 
 
 def test_a_diverged_network_is_not_saved_on_interruption_either(tmp_path):
-    run = Run(small("fixmatch_seval", tmp_path, "SOLVER.BASE_LR", 1e30, "PERIODS.EVAL", 6))
+    run = Run(small("fixmatch_seval", tmp_path, "SOLVER.BASE_LR", 1e29, "PERIODS.EVAL", 6))
     polls = iter(range(13))
     with pytest.raises(Interrupted):
         run.execute(lambda: next(polls) == 5)
