@@ -36,7 +36,7 @@ KEYS = {
     "PERIODS.QUALITY": 4,
 }
 #: Wall time, and what depends on it or on the machine.
-TIMES = {"seconds", "seconds_last_session", "spent", "provenance"}
+TIMES = {"began", "seconds", "seconds_last_session", "spent", "provenance"}
 #: Words that no message may say of files that are sound.
 ADVICE = ("damaged", "delete", "move away", "move its folder", "write it again", "not HDF5", "Traceback")
 
@@ -85,7 +85,7 @@ def content(path: Path) -> object:
     """What a file holds that must be equal; an exception of any kind where it cannot be read."""
     if not path.is_file():
         return "not a file"
-    if path.name == "record.json":
+    if path.name in ("record.json", "run.json"):
         return untimed(json.loads(path.read_text()), drop={"sha256"})
     if path.suffix == ".jsonl":
         return [untimed(json.loads(line), drop={"sha256"}) for line in path.read_text().splitlines()]
