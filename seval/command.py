@@ -12,11 +12,11 @@ import torch
 from tabulate import tabulate
 
 from seval.config import delta, load, read_file
-from seval.errors import ConfigError, Interrupted, MissingPrerequisite, SevalError, memory_short
+from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, memory_short
 from seval.keys import pairs, some
 from seval.run import Run
 from seval.signals import listening
-from seval.text import printable, short_line
+from seval.text import printable, short, short_line
 
 #: Values of these keys are names of files, which are bytes in the encoding of the locale.
 PATHS = ("OUTPUT_DIR", "DATASET.ROOT", "MODEL.WEIGHTS", "CURRICULUM")
@@ -181,12 +181,16 @@ def _print_record(run: Run, done: dict, as_json: bool) -> int:
     if as_json:
         print(json.dumps(done, indent=1))
         return 0
-    offsets = done["results"]["test"]["ema"]
-    rules = list(next(iter(offsets.values()))["top1"])
-    rows = [
-        (offset, *("—" if values["top1"][rule] is None else f"{values['top1'][rule]:.2%}" for rule in rules))
-        for offset, values in offsets.items()
-    ]
+    try:
+        found = {offset: values["top1"] for offset, values in done["results"]["test"]["ema"].items()}
+        rules = list(found["none"])
+        rows = [
+            (offset, *("—" if values[rule] is None else f"{values[rule]:.2%}" for rule in rules))
+            for offset, values in found.items()
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError):  # only a record of 0.1, which has no checksum
+        path = run.folder / "record.json"
+        raise RecordError(f"{path} is damaged (its results are {short(done['results'])}); move it away") from None
     print(f"run {run.id} done: {run.folder / 'record.json'}")
     print("top-1 accuracy on the test set of the averaged network, by test-time logit offset and selection rule:")
     print(tabulate(rows, headers=["offset", *rules], disable_numparse=True))

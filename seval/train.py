@@ -120,7 +120,8 @@ def _mean_losses(totals: dict[str, Tensor], step: int, period: int) -> dict[str,
 
 def resume(training: Training, checkpoint: Path, meta: dict[str, str]) -> tuple[int, list[dict], dict]:
     """Load the checkpoint if there is one. Returns (first step, evaluations so far, state)."""
-    if not checkpoint.exists():
+    try:
+        state = record.restore(checkpoint, meta, training.load_state_dict)
+    except FileNotFoundError:
         return 0, [], {}
-    state = record.restore(checkpoint, meta, training.load_state_dict)
     return state["step"], json.loads(state["history"]), state
