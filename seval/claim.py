@@ -21,7 +21,7 @@ from seval.errors import RunBusy
 from seval.files import open_regular, sealed, told, unsealed
 from seval.text import json_value, printable
 
-NUMBER = re.compile("[1-9][0-9]{0,17}")
+NUMBER = re.compile("[1-9][0-9]*")
 BEAT, STALE, POLL = 15.0, 120.0, 1.0  # seconds: between heartbeats; of silence before a claim is dead; between retries
 KERNEL = ("host", "boot", "namespace", "uid")  # if these agree, both see the same process numbers
 JOB = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID")
@@ -130,7 +130,7 @@ def _take(folder: Path, name: str) -> Claim:
 
 def _numbers(folder: Path, name: str) -> list[int]:
     ends = (file.removeprefix(f"{name}.") for file in os.listdir(folder) if file.startswith(f"{name}."))
-    return sorted(int(end) for end in ends if NUMBER.fullmatch(end))
+    return sorted(int(end) for end in ends if NUMBER.fullmatch(end))  # of any length: each has a next one
 
 
 def _alive(path: Path) -> dict | None:
@@ -158,7 +158,7 @@ def _said(text: bytes) -> dict:
 
 def _restarts(said: dict) -> int:
     count = str(said.get("SLURM_RESTART_COUNT", 0))
-    return int(count) if NUMBER.fullmatch(count) else 0
+    return int(count) if NUMBER.fullmatch(count[:18]) and len(count) <= 18 else 0
 
 
 def _clock(folder: Path) -> float:

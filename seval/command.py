@@ -12,12 +12,12 @@ import torch
 from tabulate import tabulate
 
 from seval.config import delta, load, read_file
-from seval.errors import ConfigError, Interrupted, MissingPrerequisite, SevalError, memory_short
+from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, memory_short
 from seval.evaluate import LAST
 from seval.keys import pairs, some
 from seval.run import Run
 from seval.signals import listening
-from seval.text import printable, short_line
+from seval.text import printable, short, short_line
 
 #: Values of these keys are names of files, which are bytes in the encoding of the locale.
 PATHS = ("OUTPUT_DIR", "DATASET.ROOT", "MODEL.WEIGHTS", "CURRICULUM")
@@ -195,16 +195,20 @@ def _print_record(run: Run, done: dict, as_json: bool) -> int:
     if as_json:
         print(json.dumps(done, indent=1))
         return 0
-    offsets, few = done["results"]["test"]["ema"], done["evaluations"] < LAST
-    rules = list(next(iter(offsets.values()))["top1"])
-    rows = [
-        (
-            offset,
-            *(_percent(values["top1"][rule]) for rule in rules),
-            *(_percent(values[metric]["median20"]) for metric in ("balanced_accuracy", "few")),
-        )
-        for offset, values in offsets.items()
-    ]
+    try:
+        offsets, few = done["results"]["test"]["ema"], done["evaluations"] < LAST
+        rules = list(offsets["none"]["top1"])
+        rows = [
+            (
+                offset,
+                *(_percent(values["top1"][rule]) for rule in rules),
+                *(_percent(values[metric]["median20"]) for metric in ("balanced_accuracy", "few")),
+            )
+            for offset, values in offsets.items()
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError):  # only a record of 0.1, which has no checksum
+        path = run.folder / "record.json"
+        raise RecordError(f"{path} is damaged (its results are {short(done['results'])}); move it away") from None
     names = [f"{rule} (of {done['evaluations']})" if few and rule.endswith("20") else rule for rule in rules]
     print(f"run {run.id} done: {run.folder / 'record.json'}")
     print("top-1 accuracy on the test set of the averaged network, by test-time logit offset and selection rule;")

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 from seval.errors import ConfigError
-from seval.text import json_value, yaml_value
+from seval.text import json_value, short, yaml_value
 
 LARGEST_TEXT = 1 << 28  # bytes of a text file
+_LARGEST_NUMBER = 1 << 63
 Kind = type | tuple[type, ...]
 
 
@@ -60,6 +61,12 @@ def read_json(path: Path, keys: Mapping[str, Kind]) -> dict[str, Any]:
     value = json_value(read_bytes(path, LARGEST_TEXT))
     if not isinstance(value, dict):
         raise ValueError(f"it is a {type(value).__name__}, not an object")
+    has(value, keys)
+    return value
+
+
+def has(value: Mapping[str, Any], keys: Mapping[str, Kind]) -> None:
+    """Raise `ValueError` with the reason if an object lacks one of these keys, or has it with another type."""
     for key, kind in keys.items():
         if key not in value:
             raise ValueError(f"it has no {key!r}")
@@ -67,7 +74,8 @@ def read_json(path: Path, keys: Mapping[str, Kind]) -> dict[str, Any]:
         if not isinstance(value[key], kinds) or (isinstance(value[key], bool) and bool not in kinds):
             names = " or ".join(each.__name__ for each in kinds)
             raise ValueError(f"its {key!r} is a {type(value[key]).__name__}, not a {names}")
-    return value
+        if isinstance(value[key], int | float) and not abs(value[key]) < _LARGEST_NUMBER:
+            raise ValueError(f"its {key!r} is {short(value[key])}")
 
 
 def read_yaml(path: Path) -> Any:

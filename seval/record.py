@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from seval.errors import RecordError, memory_short
-from seval.files import open_regular, read_bytes, read_json, replace, sealed, told, unsealed, write_json
+from seval.files import Kind, has, open_regular, read_bytes, read_json, replace, sealed, told, unsealed, write_json
 from seval.text import json_value, short, short_line
 
 if TYPE_CHECKING:  # these take seconds to import, which who lists a thousand records should not wait for
@@ -24,10 +24,14 @@ if TYPE_CHECKING:  # these take seconds to import, which who lists a thousand re
 Check = Callable[[], object]  # raises if this process may no longer write
 _MARK = b"seval-sha256:"  # a checkpoint ends in this and the digest of what is before; PyTorch ignores both
 #: What a record of version 0.1 can have, which had no checksum.
-_KEYS_0_1 = frozenset(
-    "id format delta config results per_class pseudo_labels splits data prerequisites evaluations steps provenance "
-    "seconds seconds_last_session".split()
-)
+_KEYS_0_1: dict[str, Kind] = {
+    **dict.fromkeys(("id", "data"), str),
+    **dict.fromkeys(("format", "evaluations", "steps"), int),
+    **dict.fromkeys(("delta", "config", "results", "splits", "provenance"), dict),
+    **dict.fromkeys(("per_class", "pseudo_labels"), (dict, type(None))),
+    "prerequisites": list,
+    **dict.fromkeys(("seconds", "seconds_last_session"), (int, float)),
+}
 
 
 def write_record(path: Path, value: Mapping[str, Any], check: Check | None = None) -> None:
@@ -42,8 +46,9 @@ def read_record(path: Path) -> dict | None:
     """
     try:
         value = read_json(path, {"id": str, "results": dict})
-        if "sha256" in value or not value.keys() <= _KEYS_0_1:
+        if "sha256" in value or not value.keys() <= _KEYS_0_1.keys():
             unsealed(value)
+        has(value, {key: kind for key, kind in _KEYS_0_1.items() if key in value})
         return value
     except FileNotFoundError:
         return None
@@ -127,6 +132,22 @@ def restore(path: Path, expected: Mapping[str, object], load: Callable[[dict], N
         problem = f"{path} does not fit this code ({short_line(error, 200)})"
         raise RecordError(f"{problem}; move its folder away to start the run again") from None
     return state
+
+
+def load_network(path: Path, expected: Mapping[str, object], steps: int) -> dict:
+    """The averaged network that a run has after its `steps` steps, by its checkpoint.
+
+    Raises `RecordError` if the file is missing, damaged, of another run or of an earlier step, and `OSError`.
+    """
+    again = "move its folder away and do that run again"
+    try:
+        state = load_checkpoint(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path}, whose network is needed, is missing; {again}") from None
+    agree(path, state["meta"], expected)
+    if state["step"] != steps:
+        raise RecordError(f"{path} is of step {short(state['step'])}, but that run has {steps} steps; {again}")
+    return state["ema"]
 
 
 def save_artifacts(

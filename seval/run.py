@@ -215,14 +215,21 @@ class Run:
         if runtime.THREADS:
             torch.set_num_threads(runtime.THREADS)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        before = self.prerequisite() if self.cfg.MODEL.FROZEN else None
-        start = record.load_checkpoint(before.folder / "checkpoint.pt")["ema"] if before else None
+        start, before = None, self.prerequisite() if self.cfg.MODEL.FROZEN else None
+        if before:
+            expected = {"configuration": before.id, "data": self.fingerprint}
+            start = record.load_network(before.folder / "checkpoint.pt", expected, before.cfg.SOLVER.MAX_ITER)
         return build(self.cfg, self.image_set, self.splits, artifacts, device(self.cfg.GPU_ID), start)
 
     def artifacts(self) -> tuple[dict, list[str]]:
         """(arrays by head, ids of the runs): what this run depends on. Raises `MissingPrerequisite`."""
         if self.cfg.CURRICULUM:
-            return {name.lower(): published(self.cfg.CURRICULUM) for name in self.cfg.HEADS}, []
+            arrays = published(self.cfg.CURRICULUM)
+            if identity(self.cfg) != self.id:
+                raise ConfigError(
+                    f"the curriculum {self.cfg.CURRICULUM} has changed since this run began; start it again"
+                )
+            return {name.lower(): arrays for name in self.cfg.HEADS}, []
         before = self.prerequisite()
         if before is None:
             return {}, []

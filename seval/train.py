@@ -128,9 +128,10 @@ def refuse_other_code(path: Path, made: dict, here: dict, cfg: Node) -> None:
 
 def resume(training: Training, checkpoint: Path, meta: dict[str, str]) -> tuple[int, list[dict], dict]:
     """Load the checkpoint if there is one. Returns (first step, evaluations so far, state)."""
-    if not checkpoint.exists():
-        return 0, [], {}
     expected = {key: value for key, value in meta.items() if key != "code"}
-    state = record.restore(checkpoint, expected, training.load_state_dict)
+    try:
+        state = record.restore(checkpoint, expected, training.load_state_dict)
+    except FileNotFoundError:
+        return 0, [], {}
     refuse_other_code(checkpoint, state["meta"], meta, training.cfg)
     return state["step"], json.loads(state["history"]), state

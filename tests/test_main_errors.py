@@ -9,8 +9,10 @@ import shutil
 import h5py
 import pytest
 
+from seval.config import load
 from seval.data.hdf5 import read, write
 from seval.record import load_checkpoint, save_checkpoint
+from seval.run import Run
 from tests.command_line import command, run
 from tests.settings import ROOT, SMALL
 from tests.standins import TINY
@@ -51,6 +53,18 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(change, words, tmp_path, ca
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(lines) == 1 and not out
     assert all(word in lines[0] for word in words), lines
+
+
+@pytest.mark.parametrize(
+    "results", [{}, {"test": []}, {"test": None}, {"test": {"ema": {}}}, {"test": {"ema": {"none": {"top1": 5}}}}]
+)
+def test_results_that_are_none_are_one_clear_line(results, tmp_path, capsys):
+    arguments = command("fixmatch", *SMALL, "OUTPUT_DIR", tmp_path)
+    folder = Run(load(arguments[1], [str(word) for word in arguments[2:]])).folder
+    folder.mkdir()
+    (folder / "record.json").write_text(json.dumps({"id": folder.name, "results": results}))
+    code, _, err = run(capsys, *arguments)
+    assert code == 2 and err.startswith(f"error: {folder}/record.json is damaged") and err.count("\n") == 1
 
 
 def test_damaged_data_is_one_clear_line_and_exit_code_2(tmp_path, capsys):

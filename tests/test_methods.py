@@ -12,7 +12,7 @@ from repro.tables import table as tables
 from seval import record
 from seval.config import load
 from seval.data.splits import long_tail
-from seval.errors import Interrupted
+from seval.errors import Interrupted, RecordError
 from seval.policy import darp
 from seval.policy.base import Facts, PseudoLabels
 from seval.policy.language import build_policy
@@ -26,10 +26,10 @@ SETTINGS += ["SOLVER.MAX_ITER", 40, "PERIODS.EVAL", 10, "PERIODS.CHECKPOINT", 20
 SETTINGS += ["PERIODS.QUALITY", 40]
 
 
-def run(row: str, folder) -> Run:
-    table = tables.find_table("methods_demo").forcing(rows=[row], columns=["none"], seeds=[0])
+def run(row: str, folder, seed: int = 0) -> Run:
+    table = tables.find_table("methods_demo").forcing(rows=[row], columns=["none"], seeds=[seed])
     (cell,) = table.cells([*SETTINGS, "OUTPUT_DIR", str(folder)])
-    return cell.runs[0]
+    return cell.runs[seed]
 
 
 def execute(last: Run) -> dict:
@@ -110,6 +110,26 @@ def test_crt_stands_on_the_supervised_run_and_keeps_its_backbone(tmp_path):
     same = {key: torch.equal(nets[0][key], nets[1][key]) for key in nets[0]}
     assert all(same[key] for key in same if key.startswith("backbone."))
     assert not any(same[key] for key in same if key.startswith("classifiers."))
+
+
+def test_crt_takes_no_backbone_of_another_run_or_of_an_earlier_step(tmp_path):
+    last, other = run("cRT", tmp_path), run("Supervised", tmp_path / "other", seed=1)
+    execute(last.prerequisite())
+    execute(other)
+    path = last.prerequisite().folder / "checkpoint.pt"
+    whole, state = path.read_bytes(), record.load_checkpoint(path)
+    record.save_checkpoint(tmp_path / "earlier.pt", state | {"step": state["step"] - 1})
+    for content, words in (
+        ((other.folder / "checkpoint.pt").read_bytes(), "belongs to another configuration"),
+        ((tmp_path / "earlier.pt").read_bytes(), "is of step"),
+        (b"", "is damaged"),
+        (None, "is missing; move its folder away and do that run again"),
+    ):
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(RecordError, match=rf"checkpoint\.pt.* {words}"):
+            last.execute()
+    path.write_bytes(whole)
+    assert last.execute()["prerequisites"] == [last.prerequisite().id]
 
 
 @pytest.mark.parametrize("folder", ["methods", "cifar10", "cifar100", "stl10", "tiny"])

@@ -145,6 +145,26 @@ def test_a_record_of_before_checksums_is_taken_and_a_damaged_name_of_the_checksu
         record.read_record(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seconds", None),
+        ("seconds", 10**400),
+        ("provenance", None),
+        ("provenance", []),
+        ("per_class", []),
+        ("config", 5),
+    ]
+    + [("data", 5), ("evaluations", "x"), ("prerequisites", 5), ("steps", True), ("splits", "x"), ("results", [])],
+)
+def test_a_record_of_before_checksums_has_the_types_that_it_was_written_with(key, value, folder):
+    path = folder / "record.json"
+    old = {name: inner for name, inner in json.loads(path.read_text()).items() if name not in ("sha256", "artifacts")}
+    path.write_text(json.dumps(old | {key: value}))
+    with pytest.raises(RecordError, match=f"is damaged .its '{key}' is .* move it away"):
+        record.read_record(path)
+
+
 def test_a_checkpoint_of_before_checksums_says_so(tmp_path):
     torch.save({"meta": {}}, tmp_path / "checkpoint.pt")
     with pytest.raises(RecordError, match=r"was written by seval 0\.1"):

@@ -167,3 +167,13 @@ def test_a_record_of_version_0_1_is_matched_by_the_arrays_of_its_data(tmp_path):
         else:
             with pytest.raises(RecordError, match="belongs to another data"):
                 run.record()
+
+
+def test_a_curriculum_that_changes_meanwhile_is_refused(tmp_path):
+    for name in ("pi", "thres"):
+        np.save(tmp_path / f"c_estim_{name}.npy", np.full((4, 10), 0.9))
+    run = Run(small("fixmatch_seval_load", tmp_path, "CURRICULUM", str(tmp_path / "c")))
+    assert run.artifacts()[0]["linear"]["pi_smoothed"].shape == (4, 10)
+    np.save(tmp_path / "c_estim_pi.npy", np.full((4, 10), 0.8))
+    with pytest.raises(ConfigError, match="has changed since this run began"):
+        run.artifacts()

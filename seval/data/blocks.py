@@ -76,6 +76,11 @@ def dataset(file: h5py.File, key: str) -> h5py.Dataset:
     return found
 
 
+def mark(array: h5py.Dataset) -> bytes:
+    """The SHA-256 that an array of a prepared file names, to tell its content from that of another file."""
+    return bytes(array.attrs["sha256"])
+
+
 def stored(path: Path, key: str, shape: tuple[int, ...], offsets: np.ndarray | None = None) -> Blocks:
     """The uint8 dataset `key` of an HDF5 file. Its blocks raise what `disk.opened` does."""
 

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from seval.data.blocks import Blocks, blocks_of, dataset, digest, stored
+from seval.data.blocks import Blocks, blocks_of, dataset, digest, mark, stored
 from seval.data.checks import ATTRIBUTES, check_arrays
 from seval.data.disk import Steady, opened, remedy
 from seval.data.disk import data_file as data_file
@@ -215,7 +215,8 @@ def _load(file: h5py.File, path: Path, in_blocks: bool) -> ImageSet:
 def _load_part(file: h5py.File, name: str, path: Path, in_blocks: bool) -> Part:
     batch = dataset(file, f"{name}/batch")[()] if f"{name}/batch" in file else None
     if f"{name}/encoded" in file:
-        images, encoded = Encoded(path, name, dataset(file, f"{name}/offsets")[()]), dataset(file, f"{name}/encoded")
+        encoded = dataset(file, f"{name}/encoded")
+        images = Encoded(path, name, dataset(file, f"{name}/offsets")[()], mark(encoded))
         if encoded.dtype != np.uint8 or encoded.shape != (images.offsets[-1],):
             raise ValueError(f"{name}/encoded has {encoded.shape}, but {name}/offsets says otherwise")
     else:

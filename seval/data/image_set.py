@@ -12,8 +12,9 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from seval.data.blocks import Blocks, blocks_of, dataset, stored
+from seval.data.blocks import Blocks, blocks_of, dataset, mark, stored
 from seval.data.disk import Steady, explained, opened
+from seval.errors import DataError
 
 PARTS = ("train", "test", "unlabeled")
 
@@ -28,6 +29,7 @@ class Encoded:
     path: Path
     part: str
     offsets: np.ndarray  # int64 (N + 1,), from 0 up
+    mark: bytes  # of the array; see `blocks.mark`
     #: The file by process, with the array in it.
     _opened: dict[int, tuple[Steady, h5py.Dataset]] = field(default_factory=dict, init=False, repr=False)
 
@@ -41,7 +43,10 @@ class Encoded:
         if (process := os.getpid()) not in self._opened:
             steady = Steady(self.path, "read", self.path)
             with explained(steady):
-                self._opened[process] = steady, dataset(h5py.File(steady, "r"), f"{self.part}/encoded")
+                found = dataset(h5py.File(steady, "r"), f"{self.part}/encoded")
+                if mark(found) != self.mark:
+                    raise DataError(f"{self.path} was replaced by another set while it was in use; start again")
+                self._opened[process] = steady, found
         steady, encoded = self._opened[process]
         try:
             with explained(steady, f"image {i} of {self.part}"):
@@ -55,7 +60,7 @@ class Encoded:
         return stored(self.path, f"{self.part}/encoded", (int(self.offsets[-1]),), self.offsets)
 
     def __reduce__(self) -> tuple:  # offsets can be megabytes, and every task of a worker carries a pickle
-        return _encoded, (self.path, self.part)
+        return _encoded, (self.path, self.part, self.mark)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +86,9 @@ EncodedImages = Encoded | Joined
 
 
 @lru_cache
-def _encoded(path: Path, part: str) -> Encoded:
+def _encoded(path: Path, part: str, mark: bytes) -> Encoded:
     with opened(path) as file:
-        return Encoded(path, part, dataset(file, f"{part}/offsets")[()])
+        return Encoded(path, part, dataset(file, f"{part}/offsets")[()], mark)
 
 
 class Part(NamedTuple):

@@ -1,6 +1,7 @@
 """ResNet-50 (He et al., arXiv 1512.03385) as a backbone: as in torchvision, and with a stem for small images."""
 
 import hashlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def resnet50(in_channels: int = 3, pretrained: bool = False, weights: str = "") 
     if pretrained:
         if in_channels != 3:
             raise ConfigError(f"MODEL.PRETRAINED needs images of 3 channels, not {in_channels}; set it to False")
-        net.load_state_dict(torch.load(_weights(weights), map_location="cpu", weights_only=True))
+        net.load_state_dict(torch.load(BytesIO(_weights(weights)), map_location="cpu", weights_only=True))
     elif in_channels != 3:
         net.conv1 = _convolution(in_channels, 7, 2)
     return _without_classifier(net)
@@ -59,20 +60,21 @@ def _without_classifier(net: Any) -> nn.Module:
     return net
 
 
-def _weights(given: str) -> Path:
-    """The path of the weights, after a check of the file. If none is given, it is downloaded to PyTorch's cache."""
+def _weights(given: str) -> bytes:
+    """The file of the weights, after a check. If none is given, it is downloaded to PyTorch's cache."""
     path = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
     advice = f"put torchvision's ResNet-50 weights IMAGENET1K_V2, {WEIGHTS_FILE}, there, or name them in MODEL.WEIGHTS"
     if not given and not path.is_file():
         _fetch(path, advice)
     try:
-        sha256 = hashlib.sha256(read_bytes(path, _LARGEST)).hexdigest()
+        content = read_bytes(path, _LARGEST)
     except OSError as error:
         raise ConfigError(f"MODEL.PRETRAINED is True, but {error}; {advice}") from None
+    sha256 = hashlib.sha256(content).hexdigest()
     if not sha256.startswith(SHA256_PREFIX):
         begins = f"its SHA-256 begins with {sha256[: len(SHA256_PREFIX)]}, not with {SHA256_PREFIX}"
         raise ConfigError(f"{path} is not the file of weights that was expected: {begins}; {advice}")
-    return path
+    return content
 
 
 def _fetch(path: Path, advice: str) -> None:

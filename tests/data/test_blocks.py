@@ -77,7 +77,7 @@ def test_encoded_images(tmp_path, jpegs):
     assert (tmp_path / "again.h5").read_bytes() == path.read_bytes()
     path.unlink()
     with pytest.raises(FileNotFoundError, match=f"^cannot read {path}: No such file"):
-        Encoded(path, "train", got.train.images.offsets).read(0)
+        Encoded(path, "train", got.train.images.offsets, b"").read(0)
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 on forks beside threads
@@ -89,6 +89,22 @@ def test_encoded_images_in_other_processes(tmp_path, jpegs, method):
     train.read(0)  # so that a forked process inherits an open file
     with multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.map(train.read, range(len(train)), chunksize=3) == contents["train"]
+
+
+def test_encoded_images_of_a_file_that_took_its_place_are_refused(tmp_path, jpegs):
+    """Also where the other has images of the same lengths; who has opened the first file goes on with that."""
+    images, contents = jpegs
+    path = tmp_path / "jpegs.h5"
+    write(path, images)
+    early, late = read(path).train.images, read(path).train.images
+    first, sent = early.read(0), pickle.dumps(late)
+    swapped = images.train.images
+    content = whole(swapped)[::-1].copy()
+    other = Blocks(swapped.shape, lambda: iter([content]), swapped.offsets)
+    write(path, images._replace(train=images.train._replace(images=other)))
+    for images in (late, pickle.loads(sent)):
+        assert f"{path} was replaced by another set" in fails(images.read, 0)
+    assert early.read(0) == first == contents["train"][0]
 
 
 def test_damage_to_encoded_images_is_noticed(tmp_path, jpegs):

@@ -130,7 +130,7 @@ def test_a_read_that_fails_anywhere_is_not_damage(code, in_blocks, faults, tmp_p
 def test_an_encoded_image_that_cannot_be_read_now_can_be_read_later(faults, tmp_path, encoded_file):
     path, content = encoded_file
     part = read(path).train.images
-    *failed, done = faults.each(lambda: Encoded(path, "train", part.offsets).read(3))
+    *failed, done = faults.each(lambda: Encoded(path, "train", part.offsets, part.mark).read(3))
     assert done is None and all(str(each) == f"cannot read {path}: I/O error" for each in failed)
     for image in (part, read(path).test.images):
         faults.at, faults.count, faults.calls = 1, 0, ("preadv",)

@@ -119,7 +119,7 @@ def test_without_a_file_the_cache_is_used_or_filled(tmp_path, monkeypatch):
         resnet._weights("")
     monkeypatch.setattr(resnet, "SHA256_PREFIX", hashlib.sha256(b"fetched").hexdigest()[:8])
     monkeypatch.setattr(torch.hub, "download_url_to_file", None)
-    assert resnet._weights("") == cached
+    assert resnet._weights("") == cached.read_bytes() == b"fetched"
 
 
 def test_the_identity_has_whether_weights_are_used_and_not_where_they_lie():
