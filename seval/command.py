@@ -16,10 +16,7 @@ from seval.errors import ConfigError, Interrupted, MissingPrerequisite, SevalErr
 from seval.keys import pairs, some
 from seval.run import Run
 from seval.signals import listening
-from seval.text import printable, short_line
-
-#: Values of these keys are names of files, which are bytes in the encoding of the locale.
-PATHS = ("OUTPUT_DIR", "DATASET.ROOT", "MODEL.WEIGHTS", "CURRICULUM")
+from seval.text import printable, short_line, shown
 
 
 def command(args: argparse.Namespace) -> int:
@@ -68,12 +65,9 @@ def command(args: argparse.Namespace) -> int:
 
 def _chosen(args: argparse.Namespace) -> Run:
     """The run that the arguments describe. Raises `ConfigError`; says where it will train if that may surprise."""
-    given = pairs(args.overrides)
-    keys, values = given[::2], given[1::2]
-    values = [value if key in PATHS else _as_utf8(value) for key, value in zip(keys, values, strict=True)]
-    args.overrides = [word for pair in zip(keys, values, strict=True) for word in pair]
+    args.overrides = pairs(args.overrides)
     run = Run(load(args.config_file or (), args.overrides))
-    chosen = {*keys, *(read_file(Path(args.config_file)) if args.config_file else ())}
+    chosen = {*args.overrides[::2], *(read_file(Path(args.config_file)) if args.config_file else ())}
     if "DATASET.NAME" not in chosen:
         raise ConfigError(_without_data_set(args.config_file))
     trains = not (args.dry_run or run.done())
@@ -81,14 +75,6 @@ def _chosen(args: argparse.Namespace) -> Run:
         asked = f"warning: GPU_ID is {run.cfg.GPU_ID}, but " if "GPU_ID" in chosen else ""
         print(f"{asked}no GPU was found: running on the CPU", file=sys.stderr)
     return run
-
-
-def _as_utf8(word: str) -> str:
-    """What the word's bytes are in UTF-8, if they are: the locale must not change what a run is."""
-    try:
-        return os.fsencode(word).decode("utf-8")
-    except UnicodeError:
-        return word
 
 
 def _without_data_set(file: str | None) -> str:
@@ -116,7 +102,7 @@ def _list_methods(as_json: bool) -> int:
 
 
 def _fail(code: int, message: str) -> int:
-    print("\n".join(map(printable, f"error: {message}".split("\n"))), file=sys.stderr)
+    print(shown(f"error: {message}"), file=sys.stderr)
     return code
 
 
@@ -148,11 +134,15 @@ def _describe(run: Run, as_json: bool) -> int:
     if as_json:
         print(json.dumps(about, indent=1))
         return 0
-    print(f"run {run.id} in {run.folder}")
+    print(f"run {run.id} in {printable(str(run.folder))}")
     rows = [(key, printable(str(value))) for key, value in about["delta"].items()]
     print(tabulate(rows, headers=["differs from the default", ""], disable_numparse=True))
     print()
-    print(tabulate([(each["id"], each["state"], each["folder"]) for each in chain], ["chain", "state", "folder"]))
+    print(
+        tabulate(
+            [(each["id"], each["state"], printable(each["folder"])) for each in chain], ["chain", "state", "folder"]
+        )
+    )
     print()
     rows = [
         (name, sum(split["class_counts"]), " ".join(map(str, split["class_counts"])), split["sha256"][:12])
@@ -187,7 +177,7 @@ def _print_record(run: Run, done: dict, as_json: bool) -> int:
         (offset, *("—" if values["top1"][rule] is None else f"{values['top1'][rule]:.2%}" for rule in rules))
         for offset, values in offsets.items()
     ]
-    print(f"run {run.id} done: {run.folder / 'record.json'}")
+    print(f"run {run.id} done: {printable(str(run.folder / 'record.json'))}")
     print("top-1 accuracy on the test set of the averaged network, by test-time logit offset and selection rule:")
     print(tabulate(rows, headers=["offset", *rules], disable_numparse=True))
     return 0

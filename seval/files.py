@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 from seval.errors import ConfigError
-from seval.text import json_value, yaml_value
+from seval.text import json_value, printable, yaml_value
 
 LARGEST_TEXT = 1 << 28  # bytes of a text file
 Kind = type | tuple[type, ...]
@@ -130,7 +130,7 @@ def _digest(value: Mapping[str, Any]) -> str:
 
 def told(error: OSError, doing: str, path: Path) -> OSError:
     """The same error, saying what failed with which file."""
-    words = type(error)(f"cannot {doing} {path}: {error.strerror or error}")
+    words = type(error)(f"cannot {doing} {printable(str(path))}: {error.strerror or error}")
     words.errno = error.errno
     return words
 
