@@ -73,7 +73,8 @@ def _leaving_at_ctrl_c() -> Iterator[None]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; --help lists the options\n")
+        words = message if len(message) <= 500 else f"{message[:450]} ... {message[-40:]}"
+        self.exit(2, f"error: {words}; --help lists the options\n")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

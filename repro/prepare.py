@@ -16,7 +16,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from repro.tables.command_line import Parser, reported
+from repro.tables.command_line import Parser, named, reported, say
 from seval.data.hdf5 import data_file, read, verify, write
 from seval.data.image_set import ImageSet, class_counts
 from seval.data.partial import abandon
@@ -60,7 +60,9 @@ def _do(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", choices=list(SOURCES), help=f"the set: {', '.join(SOURCES)}")
-    parser.add_argument("--root", metavar="DIR", help="folder of the HDF5 files (default: data, or SEVAL_DATA if set)")
+    parser.add_argument(
+        "--root", type=named, metavar="DIR", help="folder of the HDF5 files (default: data, or SEVAL_DATA if set)"
+    )
     parser.add_argument(
         "--raw",
         metavar="DIR",
@@ -83,7 +85,7 @@ def _show(name: str, path: Path, picture: Path) -> None:
         shown = draw(name, path.parent, picture)
     except ImportError as error:
         raise ConfigError(f"{error}; pip install '.[report]' installs what pictures need") from None
-    print(f"{picture}: views of {len(shown)} classes of {path}, and the class counts of its splits for seed 0")
+    say(f"{picture}: views of {len(shown)} classes of {path}, and the class counts of its splits for seed 0")
 
 
 def _is_valid(path: Path) -> bool:
@@ -93,7 +95,7 @@ def _is_valid(path: Path) -> bool:
     try:
         _say(path, verify(path), "is there already and valid; nothing to do")
     except DamagedData as error:
-        print(f"{error}\nwriting it again", flush=True)
+        say(error, "writing it again")
         return False
     return True
 
@@ -102,25 +104,25 @@ def _prepare(path: Path, source: Source, raw: Path | None, download: bool) -> No
     usual = path.parent / source.folder
     packaged = next((folder for folder in (source.packaged, usual) if folder and folder.is_dir()), None)
     folder = raw or packaged or path.parent / "raw"
-    print(f"reading {folder}", flush=True)
+    say(f"reading {folder}")
     try:
         images = source.read(folder)
     except DataError as error:
         if not download or source.closed:
             raise
         folder = raw or path.parent / "raw"
-        print(f"{error}\ndownloading into {folder}", flush=True)
+        say(error, f"downloading into {folder}")
         source.download(folder)
         images = source.read(folder)
     if images.attributes["official"] is False:
         print("note: these raw files are not the published ones; the file's attribute `official` says so")
-    print(f"writing {path}", flush=True)
+    say(f"writing {path}")
     write(path, images, source.compress)
     _say(path, read(path, in_blocks=True), "is ready")
 
 
 def _say(path: Path, images: ImageSet, state: str) -> None:
-    print(f"{path} {state} ({path.stat().st_size / 1e6:.1f} MB)")
+    say(f"{path} {state} ({path.stat().st_size / 1e6:.1f} MB)")
     counts = class_counts(images)
     for name, part in images.parts.items():
         of_classes = counts[name]

@@ -39,7 +39,7 @@ from repro.launch.summary import (
     overruled,
     processor,
 )
-from repro.tables.command_line import Parser, add_narrowing, add_selection, command, repeated, reported, say
+from repro.tables.command_line import Parser, add_narrowing, add_selection, command, repeated, reported, say, whole
 from repro.tables.selection import Selection, select
 from seval.data.hdf5 import data_file, remedy
 from seval.errors import ConfigError, RunBusy
@@ -89,9 +89,11 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
         help="slurm: job arrays; local: processes on this machine; debug: one run after another, in this process "
         "(default: slurm where sbatch is found, else local)",
     )
-    parser.add_argument("--jobs", type=int, default=0, help="local: runs at once (default: one per GPU, else per core)")
     parser.add_argument(
-        "--array-parallelism", type=int, default=0, metavar="N", help="slurm: elements of an array that run at once"
+        "--jobs", type=whole, default=0, help="local: runs at once (default: one per GPU, else per core)"
+    )
+    parser.add_argument(
+        "--array-parallelism", type=whole, default=0, metavar="N", help="slurm: elements of an array that run at once"
     )
     parser.add_argument(
         "--retry",

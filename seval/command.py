@@ -17,10 +17,7 @@ from seval.evaluate import LAST
 from seval.keys import pairs, some
 from seval.run import Run
 from seval.signals import listening
-from seval.text import printable, short, short_line
-
-#: Values of these keys are names of files, which are bytes in the encoding of the locale.
-PATHS = ("OUTPUT_DIR", "DATASET.ROOT", "MODEL.WEIGHTS", "CURRICULUM")
+from seval.text import printable, short, short_line, shown
 
 
 def command(args: argparse.Namespace) -> int:
@@ -74,13 +71,10 @@ def command(args: argparse.Namespace) -> int:
 
 def _chosen(args: argparse.Namespace) -> Run:
     """The run that the arguments describe. Raises `ConfigError`; says where it will train if that may surprise."""
-    given = pairs(args.overrides)
-    keys, values = given[::2], given[1::2]
-    values = [value if key in PATHS else _as_utf8(value) for key, value in zip(keys, values, strict=True)]
-    args.overrides = [word for pair in zip(keys, values, strict=True) for word in pair]
+    args.overrides = pairs(args.overrides)
     allowed = ["RUNTIME.OTHER_CODE", "resume"] if args.resume else []
     run = Run(load(args.config_file or (), [*args.overrides, *allowed]))
-    chosen = {*keys, *(read_file(Path(args.config_file)) if args.config_file else ())}
+    chosen = {*args.overrides[::2], *(read_file(Path(args.config_file)) if args.config_file else ())}
     if "DATASET.NAME" not in chosen:
         raise ConfigError(_without_data_set(args.config_file))
     trains = not (args.dry_run or run.done())
@@ -92,17 +86,9 @@ def _chosen(args: argparse.Namespace) -> Run:
 def _say_done(run: Run) -> None:
     """If the run has a record already, say so, and whether other code made it."""
     if run.cfg.RUNTIME.PROGRESS != "off" and (done := run.record()):
-        name = ", ".join(filter(None, (run.name, run.phase)))
+        name, folder = ", ".join(filter(None, (run.name, run.phase))), printable(str(run.folder))
         other = "; the code here differs: --again trains it anew" if run.made_by_other_code(done) else ""
-        print(f"{name}  run {run.id} in {run.folder}: done before {run.made(done)}".rstrip() + other, file=sys.stderr)
-
-
-def _as_utf8(word: str) -> str:
-    """What the word's bytes are in UTF-8, if they are: the locale must not change what a run is."""
-    try:
-        return os.fsencode(word).decode("utf-8")
-    except UnicodeError:
-        return word
+        print(f"{name}  run {run.id} in {folder}: done before {run.made(done)}".rstrip() + other, file=sys.stderr)
 
 
 def _without_data_set(file: str | None) -> str:
@@ -130,7 +116,7 @@ def _list_methods(as_json: bool) -> int:
 
 
 def _fail(code: int, message: str) -> int:
-    print("\n".join(map(printable, f"error: {message}".split("\n"))), file=sys.stderr)
+    print(shown(f"error: {message}"), file=sys.stderr)
     return code
 
 
@@ -162,11 +148,15 @@ def _describe(run: Run, as_json: bool) -> int:
     if as_json:
         print(json.dumps(about, indent=1))
         return 0
-    print(f"run {run.id} in {run.folder}")
+    print(f"run {run.id} in {printable(str(run.folder))}")
     rows = [(key, printable(str(value))) for key, value in about["delta"].items()]
     print(tabulate(rows, headers=["differs from the default", ""], disable_numparse=True))
     print()
-    print(tabulate([(each["id"], each["state"], each["folder"]) for each in chain], ["chain", "state", "folder"]))
+    print(
+        tabulate(
+            [(each["id"], each["state"], printable(each["folder"])) for each in chain], ["chain", "state", "folder"]
+        )
+    )
     print()
     rows = [
         (name, sum(split["class_counts"]), " ".join(map(str, split["class_counts"])), split["sha256"][:12])
@@ -210,7 +200,7 @@ def _print_record(run: Run, done: dict, as_json: bool) -> int:
         path = run.folder / "record.json"
         raise RecordError(f"{path} is damaged (its results are {short(done['results'])}); move it away") from None
     names = [f"{rule} (of {done['evaluations']})" if few and rule.endswith("20") else rule for rule in rules]
-    print(f"run {run.id} done: {run.folder / 'record.json'}")
+    print(f"run {run.id} done: {printable(str(run.folder / 'record.json'))}")
     print("top-1 accuracy on the test set of the averaged network, by test-time logit offset and selection rule;")
     print("balanced accuracy, and recall of the classes with at most 19 labels, by median20:")
     print(tabulate(rows, headers=["offset", *names, "balanced", "few-shot"], disable_numparse=True))

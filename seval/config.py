@@ -15,7 +15,7 @@ from seval.keys import GROUPS, STANDARD, flatten, some, value_of
 from seval.losses import LABELED_LOSSES
 from seval.models.network import CLASSIFIERS
 from seval.policy.language import canonical
-from seval.text import short, yaml_value
+from seval.text import printable, short, yaml_value
 
 _parsed = lru_cache(512)(yaml_value)  # keyed by text and name: a table reads few files, each hundreds of times
 _DEEPEST = 50  # files one below the other, or runs one before the other
@@ -102,7 +102,7 @@ def _content(path: Path) -> dict:
         near = {file.stem: file.name for file in sorted(path.parent.glob("*.yaml"))}
         close = difflib.get_close_matches(path.stem[:100], near, n=1)
         hint = f"did you mean {near[close[0]]}?" if close else f"that folder has {some(near.values()) or 'none'}"
-        raise ConfigError(f"no configuration file {path}; {hint}") from None
+        raise ConfigError(f"no configuration file {printable(str(path))}; {hint}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"cannot read {path}: it is not text in UTF-8") from None
     except OSError as error:

@@ -171,8 +171,10 @@ FOR_ALL = (
     Check(lambda value: type(value) is not int or abs(value) < 2**32, "between 0 and 2**32 - 1"),
     Check(lambda value: not isinstance(value, str) or "\0" not in value, "text without NUL characters"),
 )
+_FILE = Check(lambda value: not any(ord(sign) < 32 for sign in value), "the name of a file, in one line")
 #: By key. Checks that involve several keys are in seval/config.py.
 CHECKS = {
+    **dict.fromkeys(("DATASET.ROOT", "MODEL.WEIGHTS", "CURRICULUM"), _FILE),
     **{key: Check(choices.__contains__, f"one of {', '.join(choices)}") for key, choices in CHOICES.items()},
     **{f"DATASET.{name}.IMB_FACTOR_L": _RATIO for name in (*_TAILS, "STL10")},
     **{f"DATASET.{name}.IMB_FACTOR_UL": _REVERSIBLE for name in _TAILS},
@@ -201,7 +203,7 @@ CHECKS = {
     "SOLVER.STEPS": Check(
         lambda value: all(type(step) is int and step >= 0 for step in value), "a list of whole numbers from 0 up"
     ),
-    "OUTPUT_DIR": Check(bool, "a folder for the runs"),
+    "OUTPUT_DIR": Check(lambda value: bool(value) and _FILE.holds(value), "a folder for the runs, in one line"),
     "GPU_ID": Check(lambda value: value >= -1, "the number of a GPU, from 0 up, or -1 for the CPU"),
 }
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 from seval.errors import ConfigError
-from seval.text import json_value, short, yaml_value
+from seval.text import json_value, printable, short, yaml_value
 
 LARGEST_TEXT = 1 << 28  # bytes of a text file
 _LARGEST_NUMBER = 1 << 63
@@ -138,7 +138,7 @@ def _digest(value: Mapping[str, Any]) -> str:
 
 def told(error: OSError, doing: str, path: Path) -> OSError:
     """The same error, saying what failed with which file."""
-    words = type(error)(f"cannot {doing} {path}: {error.strerror or error}")
+    words = type(error)(f"cannot {doing} {printable(str(path))}: {error.strerror or error}")
     words.errno = error.errno
     return words
 

@@ -1,6 +1,7 @@
 """Keys and values as people write them in files and on command lines: each key has one type, written in one way."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -24,6 +25,8 @@ STANDARD = flatten(DEFAULTS)
 #: What the names of keys in a group begin with: `SOLVER.` and the like.
 GROUPS = {key[: place + 1] for key in STANDARD for place, letter in enumerate(key) if letter == "."}
 
+#: Values of these keys are names of files, which are bytes in the encoding of the locale.
+_PATHS = ("OUTPUT_DIR", "DATASET.ROOT", "MODEL.WEIGHTS", "CURRICULUM")
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _FORMS = {
@@ -96,8 +99,16 @@ def pairs(words: Sequence[str]) -> list[str]:
         given = value if equals else next(rest, None)
         if given is None:
             raise ConfigError(f"{short(word)} has no value; keys are set by KEY VALUE pairs, such as SEED 1")
-        found += [key, given]
+        found += [key, given if key in _PATHS else _as_utf8(given)]
     return found
+
+
+def _as_utf8(word: str) -> str:
+    """What the word's bytes are in UTF-8, if they are: the locale must not change what a run is."""
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeError:
+        return word
 
 
 def some(names: Iterable[str]) -> str:

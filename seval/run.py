@@ -226,9 +226,7 @@ class Run:
         if self.cfg.CURRICULUM:
             arrays = published(self.cfg.CURRICULUM)
             if identity(self.cfg) != self.id:
-                raise ConfigError(
-                    f"the curriculum {self.cfg.CURRICULUM} has changed since this run began; start it again"
-                )
+                raise ConfigError(f"curriculum {self.cfg.CURRICULUM} has changed since this run began; start it again")
             return {name.lower(): arrays for name in self.cfg.HEADS}, []
         before = self.prerequisite()
         if before is None:

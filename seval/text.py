@@ -16,6 +16,8 @@ from seval.errors import ConfigError, one_line
 
 LONGEST = 20_000  # characters of a Python literal
 LARGEST = 100_000  # nodes of a YAML file, each alias counted as what it repeats
+_TOO_MANY = f"it has more than {LARGEST} values"
+_LINE = 1_000  # characters of a line of a message
 _DIGITS = 18  # of a whole number; more would not fit into 64 bits
 _FAILURES = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, OverflowError)
 _PLAIN = (bool, int, float, str, type(None))
@@ -89,6 +91,18 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+def shown(message: str) -> str:
+    """A message for a terminal: printable lines of bounded length, of which the beginning and the end are kept.
+
+    A line that is indented is a command to be pasted, and stays whole.
+    """
+    lines = map(printable, message.split("\n"))
+    return "\n".join(
+        line if line.startswith("  ") or len(line) <= _LINE else f"{line[: _LINE - 300]} ... {line[-250:]}"
+        for line in lines
+    )
+
+
 class _Repr(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
@@ -135,6 +149,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 class _Loader(yaml.SafeLoader):
     """YAML with decimal numbers, `true` and `false`; what plain YAML would read as something else needs quotes."""
+
+    composed = 0  # nodes so far
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.composed += 1
+        if self.composed > LARGEST:  # before minutes are spent on the rest
+            raise yaml.composer.ComposerError(None, None, _TOO_MANY, self.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
     def mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
         value: dict[str, Any] = {}
@@ -203,5 +225,5 @@ def _check_nodes(node: yaml.Node, loader: _Loader, known: dict[int, int], above:
         known[id(node)] = 1 + sum(_check_nodes(each, loader, known, above) for each in below)
         above.remove(id(node))
     if known[id(node)] > LARGEST:
-        _refuse(node, f"it has more than {LARGEST} values")
+        _refuse(node, _TOO_MANY)
     return known[id(node)]

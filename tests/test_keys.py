@@ -106,6 +106,7 @@ HOSTILE = [
     ("DATASET.RESOLUTION", "100000"),
     ("GPU_ID", "-5"),
     ("OUTPUT_DIR", "a\0b"),
+    *((key, "a\nb") for key in ("OUTPUT_DIR", "DATASET.ROOT", "MODEL.WEIGHTS", "CURRICULUM")),
     ("x" * 1_000_000, "1"),
     ("SEED", "x" * 1_000_000),
     ("HEADS.LINEAR.POLICY", "threshold({[]: 1})"),

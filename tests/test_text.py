@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from seval.errors import ConfigError
-from seval.text import json_value, literal, printable, short, yaml_value
+from seval.text import json_value, literal, printable, short, shown, yaml_value
 from tests.settings import ROOT
 
 DEEP = ["[" * 100_000, "[" * 100_000 + "]" * 100_000, "-" * 3_000 + "1", "{" * 5_000, "not " * 3_000 + "1"]
@@ -115,6 +115,21 @@ def test_a_list_that_repeats_itself_is_refused_at_once():
     with pytest.raises(ConfigError, match="more than 100000 values"):
         yaml_value(bomb, "f")
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("text", [f"a: [{'1,' * 3_000_000}1]", "".join(f"k{i}: 1\n" for i in range(500_000))])
+def test_a_file_of_too_many_values_is_refused_before_it_is_read(text):
+    begun = time.process_time()
+    with pytest.raises(ConfigError, match="line .* more than 100000 values"):
+        yaml_value(text, "f")
+    assert time.process_time() - begun < 15  # all of it would take minutes
+
+
+def test_a_message_has_lines_that_a_terminal_can_show_and_commands_that_are_whole():
+    command = f"  python main.py {'A' * 9_000}"
+    lines = shown(f"error: {'B' * 9_000}\x1b[31m: File name too long\n{command}").split("\n")
+    assert len(lines[0]) <= 1_000 and lines[0].isprintable() and lines[1:] == [command]
+    assert lines[0].startswith("error: BBB") and lines[0].endswith("BBB\\x1b[31m: File name too long")
 
 
 def test_values_in_messages_are_bounded():

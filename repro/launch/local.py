@@ -31,7 +31,7 @@ from seval.text import printable
 
 def carry_out(tasks: Mapping[str, Task], machine: Debug | Local) -> dict[str, str]:
     """Do all tasks, even if some fail; returns by id why a run is missing."""
-    waiting, failed, free = by_urgency(tasks), {}, list(range(machine.jobs))
+    waiting, failed, free = by_urgency(tasks), {}, list(range(min(machine.jobs, len(tasks))))
     running: dict[int, tuple[Task, submitit.Job | SimpleNamespace]] = {}
     with Overview(tasks) as overview:
         while waiting or running:

@@ -18,7 +18,7 @@ from pathlib import Path
 from repro.launch.answers import ENDED, Answer, Row
 from repro.launch.environment import slurm_environment
 from repro.launch.ledger import Submission, submissions
-from seval.text import short
+from seval.text import short, shown
 
 #: The state of an element about which SLURM says something that cannot be read.
 UNREAD = "?"
@@ -116,6 +116,8 @@ class Queue:
             if "disabled" not in str(error):
                 warn(f"how jobs ended is not known: {error}")
             return {}
+        if answer.foreign and not (answer.rows or answer.unreadable):
+            warn(f"how jobs ended may not be known: `sacct` names none of them, but says {short(answer.foreign)}")
         found = {key: _account(row, missing[row.name]) for key, row in answer.rows.items()}
         _unread("sacct", answer, missing, found)
         return found
@@ -180,7 +182,7 @@ def _account(row: Row, made: Submission) -> Job:
 
 def warn(text: str) -> None:
     """Say on stderr what may be wrong."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(shown(f"warning: {text}"), file=sys.stderr)
 
 
 def _chunks(items: list, size: int) -> Iterator[list]:

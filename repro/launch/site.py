@@ -13,6 +13,7 @@ from pathlib import Path
 
 from repro.launch.environment import slurm_environment
 from repro.launch.options import as_line, asks_for_gpu, options
+from repro.tables.command_line import named
 from repro.tables.table import ROOT
 from repro.tables.yaml_file import as_mapping, check_known
 from seval.defaults import CHOICES
@@ -144,7 +145,7 @@ class Site:
 
     def image_digest(self, cache: Path) -> str:
         """What identifies the image in a record: the SHA-256 of its file, kept in `cache`, or the given text."""
-        path = Path(os.path.expandvars(self.image)).expanduser()
+        path = Path(os.path.expanduser(os.path.expandvars(self.image)))
         if not self.image or not path.is_file():
             return self.image
         about = [str(path.resolve()), path.stat().st_size, path.stat().st_mtime]
@@ -164,6 +165,7 @@ def add_site_option(parser: argparse.ArgumentParser) -> None:
     """--site."""
     parser.add_argument(
         "--site",
+        type=named,
         metavar="FILE",
         help="slurm: facts about the site (default: SEVAL_SITE if set, else slurm/site.yaml if there is such a file, "
         "else slurm/cluster.yaml)",

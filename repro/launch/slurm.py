@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import secrets
 import shlex
 import shutil
@@ -28,8 +29,8 @@ from repro.launch.site import Resources, Site
 from repro.launch.states import State
 from repro.launch.worker import again, work
 from repro.tables.table import ROOT
-from seval.errors import ConfigError
-from seval.text import printable
+from seval.errors import ConfigError, one_line
+from seval.text import printable, short
 
 TRANSIENT = (
     "unable to contact slurm controller",
@@ -113,7 +114,7 @@ class Launcher:
             try:
                 return self._sbatch(array, made, ledger, dependency, image)
             except (FailedJobError, FailedSubmissionError, OSError, subprocess.SubprocessError) as error:
-                said = " ".join(str(getattr(error, "stderr", None) or error).split())
+                said = _said(error)
             failed = f"sbatch failed for {len(array.elements)} elements: {said}"
             # The answer may be lost although the job exists: whatever has this name is ended before another attempt.
             try:
@@ -127,7 +128,7 @@ class Launcher:
         raise AssertionError("tries is positive")
 
     def _sbatch(self, array: Array, made: Submission, ledger: Path, dependency: str | None, image: str) -> str:
-        executor = submitit.SlurmExecutor(self.folder / "logs", python=self.site.python)
+        executor = _Executor(self.folder / "logs", python=self.site.python)
         parallelism = self.parallelism or self.site.array_parallelism
         executor.update_parameters(
             job_name=made.name,
@@ -153,6 +154,25 @@ class Launcher:
         ]
         self.queue.cancel(jobs)
         return list(jobs.values()), others
+
+
+class _Executor(submitit.SlurmExecutor):
+    @staticmethod
+    def _get_job_id_from_submission_command(string: str | bytes) -> str:
+        """The number of the job in sbatch's answer, in which a site may say something of other jobs, too."""
+        text = string if isinstance(string, str) else string.decode(errors="replace")
+        numbers = set(re.findall(r"Submitted batch job ([1-9][0-9]{0,17})\b", text))
+        if len(numbers) != 1:
+            raise FailedSubmissionError(f"it did not say which job it submitted, but {short(text)}")
+        return numbers.pop()
+
+
+def _said(error: Exception) -> str:
+    """Why sbatch failed: its own words, else its exit code or why they cannot be read."""
+    cause = error.__cause__
+    own = [getattr(error, "stderr", None), "" if isinstance(cause, UnicodeError) else str(error)]
+    words = [*own, getattr(cause, "output", None), cause and one_line(cause), type(error).__name__]
+    return " ".join(next(text for text in words if text and text.strip()).split())[-500:]
 
 
 def _times(last: float) -> Iterator[float]:

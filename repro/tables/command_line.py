@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from repro.tables.interrupts import INTERRUPTED, below_the_sign
 from seval.errors import ConfigError
-from seval.text import printable
+from seval.text import printable, short, shown
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 #: The options that each script takes of another, besides --table, --all and --config.
@@ -25,23 +26,62 @@ _TAKEN = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line whose mistakes are reported in one line, like every other bad input."""
+    """A command line whose mistakes are reported in one line, like every other bad input.
+
+    An option that is given again adds to its list; of one that takes a single value, the two must agree.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("action", None, _Store)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message} (--help has examples)")
+
+
+class _Store(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, found: argparse.Namespace, given: Any, *_: object) -> None:
+        before = getattr(found, self.dest)
+        if before is not self.default and self.option_strings:
+            if isinstance(before, list):
+                given = [*before, *given]
+            elif before != given:
+                parser.error(f"{self.option_strings[0]} is given twice, as {short(before)} and as {short(given)}")
+        setattr(found, self.dest, given)
+
+
+def whole(text: str) -> int:
+    """The number of a word of a command line, in plain decimal digits. Raises `ArgumentTypeError`."""
+    if not re.fullmatch("[-+]?(0|[1-9][0-9]{0,17})", text):
+        raise argparse.ArgumentTypeError(f"{short(text)} is no whole number in plain decimal digits")
+    return int(text)
+
+
+def named(text: str) -> str:
+    """A name on a command line. Raises `ArgumentTypeError` for an empty one, which a shell makes of a missing value."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty, but must be a name")
+    return text
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """--table, --all or --config, and the folder of the runs."""
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument(
-        "--table", nargs="+", metavar="NAME", help="files in paper_tables/ (2 is table2), or paths ending in .yaml"
+        "--table",
+        nargs="+",
+        type=named,
+        metavar="NAME",
+        help="files in paper_tables/ (2 is table2), or paths ending in .yaml",
     )
     group.add_argument("--all", action="store_true", help="every table of the paper")
     group.add_argument(
-        "--config", metavar="FILE", help="a single configuration instead, followed by KEY VALUE pairs if needed"
+        "--config",
+        type=named,
+        metavar="FILE",
+        help="a single configuration instead, followed by KEY VALUE pairs if needed",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=(), help="these seeds instead of the table's")
+    parser.add_argument("--seeds", nargs="+", type=whole, default=(), help="these seeds instead of the table's")
     parser.add_argument(
         "--output-dir",
         metavar="DIR",
@@ -96,8 +136,10 @@ def say(*texts: object, error: bool = False) -> None:
     """Print, to standard error if it is one; no escape sequence of a name or a message reaches the terminal."""
     if not texts:
         return
-    lines = [printable(line) for text in texts for line in str(text).split("\n")]
-    print(*lines, sep="\n", file=sys.stderr if error else sys.stdout, flush=True)
+    if error:
+        print(*(shown(str(text)) for text in texts), sep="\n", file=sys.stderr, flush=True)
+    else:
+        print(*(printable(line) for text in texts for line in str(text).split("\n")), sep="\n", flush=True)
 
 
 def reported(work: Callable[[], int]) -> int:

@@ -12,6 +12,7 @@ from repro.tables.yaml_file import check_known, check_level
 from seval.config import flatten, load
 from seval.defaults import DEFAULTS
 from seval.errors import ConfigError
+from seval.keys import pairs
 from seval.run import Run
 from seval.text import printable
 
@@ -105,10 +106,10 @@ def asked_tables(args: argparse.Namespace) -> list[Table]:
     """The tables of --table or --all. Raises `ConfigError`, also for KEY VALUE pairs, which belong to --config."""
     names = list(args.table or ())
     keys = [place for place, word in enumerate(names) if word in flatten(DEFAULTS)]
-    pairs = [*names[keys[0] :], *args.overrides] if keys else args.overrides
-    if pairs:
-        folder = "; the folder of the runs of a table is --output-dir" if "OUTPUT_DIR" in pairs else ""
-        raise ConfigError(f"KEY VALUE pairs go with --config, which is missing: {' '.join(pairs)}{folder}")
+    settings = [*names[keys[0] :], *args.overrides] if keys else args.overrides
+    if settings:
+        folder = "; the folder of the runs of a table is --output-dir" if "OUTPUT_DIR" in settings else ""
+        raise ConfigError(f"KEY VALUE pairs go with --config, which is missing: {' '.join(settings)}{folder}")
     asked = tables_of_the_paper() if args.all else [find_table(name) for name in dict.fromkeys(names)]
     known: dict[str, Table] = {}
     for table in asked:
@@ -120,9 +121,7 @@ def asked_tables(args: argparse.Namespace) -> list[Table]:
 
 def _single(args: argparse.Namespace) -> Selection:
     """One cell: a configuration over its seeds."""
-    words = list(args.overrides)
-    if len(words) % 2:
-        raise ConfigError(f"settings are KEY VALUE pairs, but {len(words)} words are given: {' '.join(words)}")
+    words = args.overrides = pairs(args.overrides)
     if getattr(args, "rows", ()) or getattr(args, "columns", ()):
         raise ConfigError("--rows and --columns choose from a table, but --config names a single configuration")
     given = dict(zip(words[::2], words[1::2], strict=True))
@@ -134,7 +133,7 @@ def _single(args: argparse.Namespace) -> Selection:
             raise ConfigError(
                 f"OUTPUT_DIR {other} and --output-dir {args.output_dir} are two folders; give one of them"
             )
-        words += ["OUTPUT_DIR", args.output_dir]
+        words = [*words, "OUTPUT_DIR", args.output_dir]
     check_level({"seeds": list(args.seeds) or [0]}, "the command line")
     cfg = load(args.config, words)
     runs = {seed: Run(load(args.config, [*words, "SEED", seed])) for seed in args.seeds or [cfg.SEED]}

@@ -17,6 +17,7 @@ say, as repro/tables/settings.py reads them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from seval.config import load
 from seval.defaults import Node
 from seval.errors import ConfigError, RecordError
 from seval.run import Run
+from seval.text import printable
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS, TABLES = ROOT / "configs", ROOT / "paper_tables"
@@ -164,9 +166,11 @@ def find_table(name: str) -> Table:
     """The table of that name in `paper_tables/`, of a YAML file anywhere, or of the paper by its number alone."""
     stem = f"table{name}" if name.isdecimal() else name
     path = Path(name) if name.endswith(".yaml") else TABLES / f"{stem}.yaml"
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in TABLES.glob("*.yaml"))) or "none"
-        raise ConfigError(f"no table {name!r} at {path}; tables in {TABLES.name}/ (2 is short for table2): {there}")
+    if not os.path.isfile(path):  # also of a name that is too long
+        name, there = printable(name), ", ".join(sorted(file.stem for file in TABLES.glob("*.yaml"))) or "none"
+        raise ConfigError(
+            f"no table {name!r} at {printable(str(path))}; tables in {TABLES.name}/ (2 is short for table2): {there}"
+        )
     return Table.read(path)
 
 

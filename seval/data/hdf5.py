@@ -26,7 +26,7 @@ from seval.data.partial import partial
 from seval.data.sources import SOURCES
 from seval.errors import DamagedData, DataError, one_line
 from seval.files import told
-from seval.text import json_value, short
+from seval.text import json_value, printable, short
 
 FORMAT = 1  # of the layout; raise it when a reader of the old one would misread the new one
 _CHUNK_BYTES = 1 << 20
@@ -139,11 +139,12 @@ def _check_digests(path: Path, images: ImageSet, in_memory: bool = False) -> Non
 
 
 def _missing(path: Path) -> str:
+    shown = printable(str(path))
     if path.stem not in SOURCES:
-        return f"no file {path}, and {path.stem!r} is not a set this code can prepare; it can: {', '.join(SOURCES)}"
+        return f"no file {shown}, and {path.stem!r} is not a set this code can prepare; it can: {', '.join(SOURCES)}"
     source = SOURCES[path.stem]
     way = source.closed or f"write it with `{remedy(path)} --download`, or put {source.files} into a folder DIR"
-    return f"no file {path}; {way} and run `{remedy(path)} --raw DIR`"
+    return f"no file {shown}; {way} and run `{remedy(path)} --raw DIR`"
 
 
 def _again(path: Path) -> str:

@@ -195,3 +195,54 @@ def test_an_image_is_digested_once(lab: Lab) -> None:
     lab.submit("--rows", "Plain")
     digest = json.loads((lab.runs / "slurm" / "image.json").read_text())["digest"]
     assert f"export SEVAL_IMAGE={digest} " in (lab.fake.folder / "101.sh").read_text()
+
+
+ANSWER = 'echo "Submitted batch job $job"'
+
+
+def answers(lab: Lab, *commands: str) -> None:
+    """From now on sbatch does what it does and then says something else."""
+    path = lab.fake.bin / "sbatch"
+    text = path.read_text()
+    assert ANSWER in text
+    path.write_text(text.replace(ANSWER, "; ".join(commands)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ['echo "Welcome; your job 7 is done"', ANSWER],
+        [ANSWER, 'echo "job 7 is like it"'],
+        ['echo "Submitted batch job $job on cluster c1"'],
+        ["printf '\\033[32m'", ANSWER],
+    ],
+)
+def test_only_the_number_of_the_submitted_job_is_waited_for(lab: Lab, said: list[str]) -> None:
+    lab.table(table(PAIR))
+    answers(lab, *said)
+    assert "job 101:" in lab.submit()
+    assert lab.fake.options("102")["dependency"] == "afterok:101"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (["echo hello"], "it did not say which job it submitted, but 'hello'"),
+        ([ANSWER, "echo Submitted batch job 7"], "it did not say which job it submitted"),
+        (["echo Submitted batch job 0"], "it did not say which job it submitted"),
+        (["echo Submitted batch job " + "9" * 30], "it did not say which job it submitted"),
+        (["printf '\\351'"], "utf-8"),
+        (["exit 3"], "exit status 3"),
+        (["echo no such partition", "exit 1"], "no such partition"),
+        (["printf '%09000d' 1 >&2", "exit 1"], "0000001"),
+    ],
+)
+def test_an_answer_that_names_no_job_is_told_and_what_it_may_have_submitted_is_ended(
+    lab: Lab, said: list[str], words: str
+) -> None:
+    lab.table(table(ONE))
+    answers(lab, *said)
+    error = lab.submit(code=1)
+    first = error.split("\n")[0]
+    assert words in first and len(first) <= 1_000
+    assert not lab.fake.queue() and not lab.ledgers()

@@ -121,9 +121,12 @@ def test_foreign_lines_change_nothing(fake: Fake, capsys: pytest.CaptureFixture)
 
 
 def test_accounting_that_fails_is_said(fake: Fake, capsys: pytest.CaptureFixture) -> None:
-    fake.plan("sacct", "always sacct: error: Problem talking to the database: Connection refused")
+    fake.plan("sacct", "always sacct: error: \x1b[31mProblem talking to the database: Connection refused")
     assert Queue(2, 5).jobs([submission("seval-a", ["r"])]) == {}
-    assert "how jobs ended is not known: `sacct` failed 2 times: sacct: error: Problem" in capsys.readouterr().err
+    assert r"not known: `sacct` failed 2 times: sacct: error: \x1b[31mProblem" in capsys.readouterr().err
+    fake.says("sacct", "Slurm accounting is being upgraded")
+    assert Queue(2, 5).jobs([submission("seval-a", ["r"])]) == {}
+    assert "says 'Slurm accounting is being upgraded'" in capsys.readouterr().err
 
 
 def test_whatever_slurm_prints_is_an_answer_or_one_error(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import shlex
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from repro import aggregate, status, submit
 from repro.tables.command_line import SCRIPTS, command, repeated
+from seval.errors import ConfigError
 from seval.run import Run
 from tests.tables.conftest import TABLE, write_record, write_sweep
 from tests.tables.hints import MAINS, hints, parsed
@@ -132,6 +134,47 @@ def test_a_table_that_is_done_is_written_by_the_command_that_is_named(folder: Pa
     write_sweep()
     assert submit.main(["--table", "sweep", "--rows", "Plain", "--cluster", "debug"]) == 0
     assert follow(capsys.readouterr().out, "sweep", None) == ["aggregate"]
+
+
+def test_an_option_that_is_given_again_counts_too() -> None:
+    words = ["--table", "a", "--seeds", "1", "--rows", "r", "--table", "b", "--seeds", "2", "3", "--rows", "s", "t"]
+    found = submit.parse([*words, "--output-dir", "R", "--output-dir", "R", "--jobs", "2", "--cluster", "local"])
+    assert (found.table, found.seeds, found.rows) == (["a", "b"], [1, 2, 3], ["r", "s", "t"])
+    for option in ("--output-dir", "--site", "--config"):
+        about = [] if option == "--config" else ["--table", "a"]
+        with pytest.raises(ConfigError, match=f"{option} is given twice, as 'a' and as 'b'"):
+            status.parse([*about, option, "a", option, "b"])
+
+
+@pytest.mark.parametrize("number", ["", "1_000", "\u0663", "1.5", "0x1", "01", "9" * 5_000, "nan", " 1", "1\n"])
+def test_numbers_of_options_are_plain(number: str, capsys: pytest.CaptureFixture) -> None:
+    for option in ("--seeds", "--jobs", "--array-parallelism"):
+        assert submit.main(["--table", "demo", option, number]) == 2
+        said = capsys.readouterr().err
+        assert f"argument {option}: " in said and "is no whole number" in said
+        assert said.count("\n") == 1 and len(said) < 1_000
+
+
+@pytest.mark.parametrize("option", ["--table", "--config", "--site"])
+def test_an_empty_name_is_refused(option: str) -> None:
+    """As of `--config "$FILE"` where no such variable is set."""
+    about = ["--table", "a"] if option == "--site" else []
+    for script in (submit, status):
+        with pytest.raises(ConfigError, match=f"{option}: it is empty"):
+            script.parse([*about, option, ""])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 100_000, "a\nb", "\x1b[31m", "\u202e", "\udcff"])
+def test_any_name_is_told_in_one_bounded_line(folder: Path, name: str, capsys: pytest.CaptureFixture) -> None:
+    for main, option in itertools.product(
+        (submit.main, status.main, aggregate.main), ("--table", "--config", "--output-dir", "--protocol", "--x")
+    ):
+        about = [] if option in ("--table", "--config") else ["--table", "sweep"]
+        for word in (name, f"{name}.yaml"):
+            code, (_, err) = main([*about, option, word]), capsys.readouterr()
+            first, *more = err.removesuffix("\n").split("\n")
+            assert code in (0, 1, 2) and len(first) <= 1_000 and first.isprintable()
+            assert all(line.startswith("  python ") for line in more)
 
 
 def test_the_commands_of_the_help_texts_are_ones() -> None:

@@ -24,6 +24,16 @@ def asked(*words: str):
     return select(status.parse([*words]))
 
 
+def test_pairs_are_written_as_for_main(folder: Path) -> None:
+    (plain,) = asked(*PLAIN, "SEED", "3", "MEMO", "été").runs()
+    for words in (
+        ["SEED=3", "MEMO=été"],
+        ["seed", "3", "memo", "été"],
+        ["MEMO", "\udcc3\udca9t\udcc3\udca9", "SEED=3"],
+    ):
+        assert list(asked(*PLAIN, *words).runs()) == [plain], words
+
+
 def test_the_folder_of_the_runs_has_one_meaning(folder: Path) -> None:
     (folder / "configs/small/own.yaml").write_text("{_BASE_: plain.yaml, OUTPUT_DIR: own}", encoding="utf-8")
     own = ["--config", "configs/small/own.yaml"]
@@ -82,8 +92,9 @@ def test_settings_outside_the_identity_reach_the_run(folder: Path, key: str) -> 
         ([*PLAIN, "--seeds", "1", "1"], "seeds in the command line must be a list of different whole numbers"),
         ([*PLAIN, "--seeds", "-1"], "seeds in the command line must be"),
         ([*PLAIN, "--rows", "Plain"], "--rows and --columns choose from a table"),
-        ([*PLAIN, "MEMO"], "KEY VALUE pairs, but 1 words are given: MEMO"),
-        ([*PLAIN, "output_dir", "R1"], "unknown key 'output_dir'.*mean 'OUTPUT_DIR'"),
+        ([*PLAIN, "MEMO"], "'MEMO' has no value; keys are set by KEY VALUE pairs"),
+        ([*PLAIN, "OUTPUT_DIRS", "R1"], "unknown key 'OUTPUT_DIRS'.*mean 'OUTPUT_DIR'"),
+        ([*PLAIN, "output_dir", "R1", "--output-dir", "R2"], "OUTPUT_DIR R1 and --output-dir R2 are two folders"),
         ([*PLAIN, "--output-dir", ""], "OUTPUT_DIR is '', but must be a folder"),
         (["--table", "sweep", "OUTPUT_DIR", "R1"], "go with --config.*OUTPUT_DIR R1; .* is --output-dir"),
         (["--table", "sweep", "--output-dir", "R1", "GPU_ID", "1"], "go with --config.*GPU_ID 1$"),
