@@ -114,11 +114,9 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
 
 def _set_aside(asked: Selection, dry_run: bool) -> None:
     """Move away what is done of the runs that are asked for, though not what they depend on. Raises `RunBusy`."""
-    done = [use.run for use in asked.runs().values() if not use.is_prerequisite and use.run.done()]
-    if dry_run:
-        say(f"{len(done)} runs that are done would be moved to {asked.output / '.old'}, and done again")
-    for run in () if dry_run else done:
-        say(f"{run.id}  {run.name} is done again; what was there is in {run.set_aside()}")
+    for run in [use.run for use in asked.runs().values() if not use.is_prerequisite and use.run.done()]:
+        where = asked.output / ".old" if dry_run else run.set_aside()
+        say(f"{run.id}  {run.name} is done again; what was there {'would go to' if dry_run else 'is in'} {where}")
 
 
 def on_slurm(args: argparse.Namespace, asked: Selection, damaged: Container[str]) -> int:

@@ -15,6 +15,7 @@ from seval.config import delta, load, read_file
 from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, memory_short
 from seval.evaluate import LAST
 from seval.keys import pairs, some
+from seval.provenance import made
 from seval.run import Run
 from seval.signals import listening
 from seval.text import printable, short, short_line, shown
@@ -88,7 +89,7 @@ def _say_done(run: Run) -> None:
     if run.cfg.RUNTIME.PROGRESS != "off" and (done := run.record()):
         name, folder = ", ".join(filter(None, (run.name, run.phase))), printable(str(run.folder))
         other = "; the code here differs: --again trains it anew" if run.made_by_other_code(done) else ""
-        print(f"{name}  run {run.id} in {folder}: done before {run.made(done)}".rstrip() + other, file=sys.stderr)
+        print(f"{name}  run {run.id} in {folder}: done before {made(done)}".rstrip() + other, file=sys.stderr)
 
 
 def _without_data_set(file: str | None) -> str:

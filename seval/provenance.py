@@ -34,6 +34,15 @@ def provenance(device: torch.device, root: Path) -> dict[str, object]:
     }
 
 
+def made(done: dict) -> str:
+    """`on 2026-11-26 04:47 by commit 5d9b770`, as far as a record says."""
+    origin = done.get("provenance", {})
+    when, commit = origin.get("finished"), origin.get("commit")
+    words = [f"on {when[:16].replace('T', ' ')}"] if when else []
+    words += [f"by commit {commit[:7]}{' with changes' if origin.get('dirty') else ''}"] if commit else []
+    return " ".join(words)
+
+
 def code(rules: Iterable[type] = ()) -> str:
     """SHA-256 over the sources of seval, and of the modules of those `rules` that other packages define."""
     own = Path(__file__).parent

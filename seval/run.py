@@ -15,13 +15,13 @@ from seval.config import delta, settings
 from seval.data import hdf5, splits
 from seval.data.image_set import ImageSet, fingerprint
 from seval.defaults import Node
-from seval.errors import MissingPrerequisite, RecordError
+from seval.errors import ConfigError, MissingPrerequisite, RecordError
 from seval.evaluate import evaluate, protocols
 from seval.identity import FORMAT, identity, prerequisite
 from seval.policy.base import Facts
 from seval.policy.language import build_policy, rules_of
 from seval.policy.seval import published
-from seval.provenance import code, provenance
+from seval.provenance import code, made, provenance
 from seval.text import printable
 from seval.train import never, refuse_other_code, train
 
@@ -196,18 +196,10 @@ class Run:
             )
             return self.folder.rename(old / f"{self.id}.{number}")
 
-    def made(self, done: dict) -> str:
-        """`on 2026-11-26 04:47 by commit 5d9b770`, as far as a record says."""
-        origin = done.get("provenance", {})
-        when, commit = origin.get("finished"), origin.get("commit")
-        words = [f"on {when[:16].replace('T', ' ')}"] if when else []
-        words += [f"by commit {commit[:7]}{' with changes' if origin.get('dirty') else ''}"] if commit else []
-        return " ".join(words)
-
     def made_by_other_code(self, done: dict) -> str:
-        """The same, if the code here differs from what made a record, else nothing; of version 0.1 it is not known."""
+        """What `made` says, if the code here differs from what made a record; "" otherwise, and for records of 0.1."""
         other = done.get("provenance", {}).get("code") not in (None, self.code)
-        return (self.made(done) or "at another time") if other else ""
+        return (made(done) or "at another time") if other else ""
 
     def build(self, artifacts: dict) -> Training:
         """The training state before the first step, on the configured device."""

@@ -68,7 +68,7 @@ def test_what_is_done_is_done_again_only_where_asked_and_what_was_there_is_kept(
     deep = ("--rows", "Deep", "--columns", "γ=10", "--seeds", str(seed))
     assert launch(*deep) == 0
     assert launch(*deep, "--retry", "done", "--dry-run") == 0 and last.done()
-    assert "1 runs that are done would be moved to" in capsys.readouterr().out
+    assert "is done again; what was there would go to" in capsys.readouterr().out
     assert launch(*deep, "--retry", "done") == 0
     assert executed == [("first", seed), ("middle", seed), ("", seed), ("", seed)]  # not what it depends on
     assert (last.folder.parent / ".old" / f"{last.id}.1" / "record.json").exists()
