@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,11 +27,11 @@ class Curves:
         self.folder, self.file, self.records = folder / "tensorboard" / shown, None, None
         if not wanted:
             return
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # imported here because it is slow
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.record_writer import RecordWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter  # imported here because it is slow
 
-        self._event, self._summary = Event, Summary
+        made: Any = import_module("tensorboard.compat.proto.event_pb2")  # its names are made when it is imported
+        self._event = Event = made.Event
+        self._summary: Any = import_module("tensorboard.compat.proto.summary_pb2").Summary
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = f"events.out.tfevents.{time.time():.0f}.{platform.node()}.{os.getpid()}"
@@ -41,7 +42,7 @@ class Curves:
         self.records = RecordWriter(self.file)
         events = [Event(wall_time=time.time(), file_version="brain.Event:2")]
         if start:  # what an earlier session drew after its last checkpoint is drawn again
-            again = SessionLog(status=SessionLog.START)
+            again = made.SessionLog(status=made.SessionLog.START)
             events.append(Event(wall_time=time.time(), step=start, session_log=again))
         events += [Event(wall_time=time.time(), summary=each) for each in _hyperparameters(settings or {})]
         self._write(events)
@@ -83,10 +84,12 @@ class Curves:
             )
 
     def _write(self, events: list[Any]) -> None:
+        if (records := self.records) is None:
+            return
         try:
             for event in events:
-                self.records.write(event.SerializeToString())
-            self.records.flush()
+                records.write(event.SerializeToString())
+            records.flush()
         except OSError as error:
             self._give_up(error)
 

@@ -87,7 +87,7 @@ class Interrupted(SevalError, RuntimeError):
         self.step, self.begun = step, begun
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """The message of an error from another library in one line, to be part of a message of ours."""
     return " ".join(str(error).split()) or type(error).__name__
 

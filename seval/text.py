@@ -11,6 +11,7 @@ import warnings
 from typing import Any, NoReturn
 
 import yaml
+from yaml.composer import ComposerError
 
 from seval.errors import ConfigError, one_line
 
@@ -155,7 +156,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.composed += 1
         if self.composed > LARGEST:  # before minutes are spent on the rest
-            raise yaml.composer.ComposerError(None, None, _TOO_MANY, self.peek_event().start_mark)
+            raise ComposerError(None, None, _TOO_MANY, self.peek_event().start_mark)
         return super().compose_node(parent, index)
 
     def mapping(self, node: yaml.MappingNode) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _single(args: argparse.Namespace) -> Selection:
     if args.seeds and "SEED" in given:
         raise ConfigError(f"SEED {given['SEED']} and --seeds both say which seeds; give one of them")
     if args.output_dir is not None:
-        other = given.get("OUTPUT_DIR", args.output_dir)
+        other = given.get("OUTPUT_DIR") or args.output_dir
         if Path(other) != Path(args.output_dir):
             raise ConfigError(
                 f"OUTPUT_DIR {other} and --output-dir {args.output_dir} are two folders; give one of them"

@@ -78,7 +78,7 @@ def dataset(file: h5py.File, key: str) -> h5py.Dataset:
 
 def mark(array: h5py.Dataset) -> bytes:
     """The SHA-256 that an array of a prepared file names, to tell its content from that of another file."""
-    return bytes(array.attrs["sha256"])
+    return np.asarray(array.attrs["sha256"]).tobytes()
 
 
 def stored(path: Path, key: str, shape: tuple[int, ...], offsets: np.ndarray | None = None) -> Blocks:
