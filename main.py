@@ -47,7 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").startswith("seval"):  # a fault of this code, not of the environment
             raise
-        print(f"error: {sys.executable} cannot run this ({error}); {ENVIRONMENT}", file=sys.stderr)
+        from seval.errors import memory_short
+
+        advice = "memory is short" if memory_short(error) else ENVIRONMENT
+        print(f"error: {sys.executable} cannot run this ({error}); {advice}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("error: memory is short for the packages that this needs", file=sys.stderr)
         return 2
     return command(args)
 

@@ -115,9 +115,14 @@ def _take(folder: Path, name: str) -> Claim:
         except OSError:  # no hard links here: while the file is still empty, its age shows that the claim is alive
             with held.path.open("x", encoding="utf-8") as file:
                 file.write(content)
-        held.check()  # the number may have been used before, and its file deleted by a successor
+        try:
+            held.check()  # the number may have been used before, and its file deleted by a successor
+        except BaseException:
+            held.release()
+            raise
         for number in before:
-            (folder / f"{name}.{number}").unlink(missing_ok=True)
+            with suppress(OSError):  # another user's, in a folder where each deletes only the own files
+                (folder / f"{name}.{number}").unlink(missing_ok=True)
         return held
     except (FileExistsError, FileNotFoundError):  # another process was faster
         raise RunBusy(f"{folder} is held by {_words(holder(folder, name))}") from None

@@ -20,6 +20,7 @@ _MEMORY = (  # in lower case, with blanks for _
     "memoryallocation",
     "alloc failed",  # of cuBLAS, cuDNN and their like
     "bad alloc",
+    "failed to map segment",  # of a library, at its import
 )
 
 

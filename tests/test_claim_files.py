@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -61,6 +62,24 @@ def test_a_claim_is_released_by_one_write_and_a_torn_one_is_enough(kept, tmp_pat
 def test_only_plain_numbers_are_claims(name, tmp_path):
     (tmp_path / name).write_text("{}")
     assert holder(tmp_path) is None
+
+
+def test_a_claim_that_cannot_be_kept_is_given_up_and_one_that_cannot_be_deleted_does_not_count(tmp_path, monkeypatch):
+    (tmp_path / "claim.1").write_bytes(module.RELEASED)
+    unlink = module.Path.unlink
+
+    def sticky(path, missing_ok=False):
+        if path.name == "claim.1":
+            raise PermissionError
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(module.Path, "unlink", sticky)
+    with claim(tmp_path) as held:
+        assert held.number == 2 and holder(tmp_path)
+    monkeypatch.setattr(module.Claim, "check", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+    with pytest.raises(OSError, match=f"cannot claim {tmp_path}: I/O error"), claim(tmp_path):
+        pass
+    assert (tmp_path / "claim.3").exists() and holder(tmp_path) is None
 
 
 @pytest.mark.parametrize("digits", [18, 19, 200])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import TracebackType
 
 INTERRUPTED = 130
 
@@ -15,9 +17,10 @@ INTERRUPTED = 130
 def end_at_once(tidy: Callable[[], object] = lambda: None) -> None:
     """From here on Ctrl-C ends this process, also where an exception would be lost, such as in an import.
 
-    `tidy` is called before. It must not raise.
+    `tidy` is called before. It must not raise. A package that cannot be imported ends the process in one line, too.
     """
     signal.signal(signal.SIGINT, partial(_end, tidy))
+    sys.excepthook = _end_unusable
 
 
 @contextmanager
@@ -39,6 +42,21 @@ def _end(tidy: Callable[[], object], *_: object) -> None:
     with suppress(OSError):
         os.write(2, f"{below_the_sign()}interrupted\n".encode())
     os._exit(INTERRUPTED)
+
+
+def _end_unusable(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """One line and exit code 2 where Python cannot load a package: it is missing, or memory is short for it."""
+    name = (getattr(error, "name", None) or "").partition(".")[0]
+    if not isinstance(error, ImportError | MemoryError) or name in ("seval", "repro"):  # a fault of this code
+        sys.__excepthook__(kind, error, trace)
+        return
+    from seval.errors import memory_short
+
+    words = " ".join(str(error).split()) or kind.__name__
+    advice = "memory is short" if memory_short(error) else "`make demo` creates .venv, whose Python can"
+    with suppress(OSError):
+        os.write(2, f"error: {sys.executable} cannot run this ({words}); {advice}\n".encode())
+    os._exit(2)
 
 
 def below_the_sign() -> str:

@@ -35,6 +35,23 @@ def test_ctrl_c_while_packages_are_imported_is_one_line(script: str, imports: in
     assert (process.returncode, rest) == (130, ["interrupted"])
 
 
+@pytest.mark.parametrize("script", ["aggregate", "status", "submit", "prepare"])
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        ("ImportError('libtorch_cpu.so: failed to map segment from shared object')", "; memory is short"),
+        ("ModuleNotFoundError('No module named h5py', name='h5py')", "; `make demo` creates .venv"),
+        ("MemoryError()", "MemoryError); memory is short"),
+    ],
+)
+def test_a_package_that_cannot_be_loaded_is_one_line(script: str, failure: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "h5py.py").write_text(f"raise {failure}", encoding="utf-8")
+    done = call(script, "tiny" if script == "prepare" else "--all", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: {sys.executable} cannot run this (") and words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.fixture(scope="module")
 def latin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a terminal in ISO-8859-1."""
