@@ -224,7 +224,7 @@ def _main(args: argparse.Namespace) -> int:
 
 def _begin(clock: bool) -> None:
     """Clear a terminal, and say when this was; in a file the line also tells one look from the next."""
-    print("\033[2J\033[H" if sys.stdout.isatty() else "", end="")
+    print("\033[2J\033[H" if sys.stdout and sys.stdout.isatty() else "", end="")
     if clock:
         print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} ---")
 

@@ -164,7 +164,7 @@ def _submit(
 
 
 def _check_data(tasks: Mapping[str, Task], only_print: bool) -> None:
-    """Prevent hundreds of jobs that fail because a file is missing; an image may have a file that the host has not."""
+    """Prevent hundreds of failures because a file is missing; an image may have a file that the host has not."""
     asked = {task.run.cfg.DATASET.NAME: task.run.cfg.DATASET.ROOT for task in tasks.values()}
     absent = [file for name, root in asked.items() if not (file := data_file(name, root)).is_file()]
     if absent:
@@ -208,6 +208,8 @@ def on_this_machine(args: argparse.Namespace, asked: Selection, damaged: Contain
     if not tasks:
         say("nothing to do", *nothing_left(args, asked, found, ()))
         return 0
+    if args.machine == "local":
+        _check_data(tasks, only_print=True)
     say(*overruled(args.machine, args.overrides, bool(gpus)))
     if args.dry_run:
         say(*describe_each(tasks, found))

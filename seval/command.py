@@ -25,14 +25,14 @@ def command(args: argparse.Namespace) -> int:
     """Do what the arguments of main.py say. Returns the exit code; errors go to stderr."""
     try:
         if args.list_methods:
-            return _list_methods(args.json)
+            return _shown(_list_methods(args.json))
         run = _chosen(args)
         if args.again and not args.dry_run and (old := run.set_aside()):
             print(f"the run is done again; what was there is in {old}", file=sys.stderr)
         if args.dry_run:
-            return _describe(run, args.json)
+            return _shown(_describe(run, args.json))
         if args.eval_only:
-            return _print_line(run, run.evaluate(), args.json)
+            return _shown(_print_line(run, run.evaluate(), args.json))
         if args.resume and not run.record() and not (run.folder / "checkpoint.pt").exists():
             raise ValueError(
                 f"nothing to resume: run {run.id} has no checkpoint in {run.folder}; start it without --resume"
@@ -43,7 +43,7 @@ def command(args: argparse.Namespace) -> int:
                 each.phase = f"phase {number} of {len(chain)}" if len(chain) > 1 else ""
                 _say_done(each)
                 done = each.execute(stop)
-        return _print_record(run, done, args.json)
+        return _shown(_print_record(run, done, args.json))
     except MissingPrerequisite as error:
         return _fail(
             2, f"{error}; run first:\n  {_words(error.run, run.cfg.PREREQUISITE, args)}\nor add --with-prerequisites"
@@ -57,9 +57,10 @@ def command(args: argparse.Namespace) -> int:
     except ValueError as error:
         return _fail(2, str(error))
     except BrokenPipeError:  # a reader such as `head` has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except OSError as error:
+        _drop_output()
         return _fail(2, f"{error}; fix that, and the same command resumes the run")
     except (MemoryError, RuntimeError) as error:
         if not memory_short(error):
@@ -68,6 +69,21 @@ def command(args: argparse.Namespace) -> int:
         return _fail(2, f"{words}: the same command resumes from it where there is more")
     except KeyboardInterrupt:
         return _fail(130, "interrupted; the same command resumes from the last checkpoint")
+
+
+def _shown(code: int) -> int:
+    """The exit code, once all that was printed has been taken. Raises `OSError`."""
+    if sys.stdout:  # None where it is closed
+        sys.stdout.flush()
+    return code
+
+
+def _drop_output() -> None:
+    """Where standard output takes nothing more, forget what it holds, so that the end of Python does not try again."""
+    try:
+        _shown(0)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _chosen(args: argparse.Namespace) -> Run:
@@ -123,16 +139,17 @@ def _fail(code: int, message: str) -> int:
 
 def _words(run: Run, keys: list, args: argparse.Namespace) -> str:
     """The command for `run`: with another file of the same folder if it gives this run, else with more overrides."""
-    given = args.config_file
+    given, this = args.config_file, Path(sys.argv[0])
+    called = [sys.orig_argv[0], str(this)] if this.name == "main.py" else ["python", "main.py"]
     for file in sorted(Path(given).parent.glob("*.yaml"), reverse=True) if given else ():  # reversed: dataset.yaml late
         try:
             if Run(load(file, args.overrides)).id == run.id:
-                return shlex.join(["python", "main.py", "--config-file", str(file), *args.overrides])
+                return shlex.join([*called, "--config-file", str(file), *args.overrides])
         except ValueError:
             continue
     file = ["--config-file", given] if given else []
     keys = keys if "PREREQUISITE" in keys[::2] else ["PREREQUISITE", [], *keys]
-    return shlex.join(["python", "main.py", *file, *args.overrides, *map(str, keys)])
+    return shlex.join([*called, *file, *args.overrides, *map(str, keys)])
 
 
 def _describe(run: Run, as_json: bool) -> int:

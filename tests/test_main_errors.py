@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
+import subprocess
+import sys
+from typing import Any
 
 import h5py
 import pytest
@@ -139,3 +143,31 @@ def test_short_memory_is_one_line(error, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("seval.train.update", lambda *_: (_ for _ in ()).throw(error))
     code, _, err = run(capsys, *command("supervised", *SMALL, "OUTPUT_DIR", tmp_path))
     assert code == 2 and err.splitlines()[-1].startswith("error: memory is short (") and "Traceback" not in err
+
+
+def called(*words: object, **options: Any) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "import sys, main; sys.exit(main.main())", *map(str, words)]
+    return subprocess.run(command, encoding="utf-8", stderr=subprocess.PIPE, timeout=240, **options)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
+def test_output_that_is_not_taken_is_one_line_and_exit_code_2():
+    with open("/dev/full", "wb") as full:
+        done = called("--list-methods", stdout=full)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "No space left" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_variables_of_the_progress_bar_do_not_end_a_training(tmp_path):
+    odd = {"BAR_FORMAT": "{nope}", "MININTERVAL": "soon", "NCOLS": "x", "FILE": "x", "TOTAL": "x", "POSITION": "x"}
+    environment = os.environ | {f"TQDM_{name}": value for name, value in odd.items()} | {"TQDM_MAXINTERVAL": "5"}
+    words = command("supervised", *SMALL, "OUTPUT_DIR", tmp_path, "RUNTIME.PROGRESS", True)
+    done = called(*words, env=environment, stdout=subprocess.PIPE)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "step" in done.stderr
+
+
+def test_the_run_to_do_first_is_named_as_main_was_called(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["../over there/main.py"])
+    monkeypatch.setattr(sys, "orig_argv", [".venv/bin/python", "../over there/main.py"])
+    code, _, err = run(capsys, *command("fixmatch_seval_load", *SMALL, "OUTPUT_DIR", tmp_path))
+    assert code == 2 and "\n  .venv/bin/python '../over there/main.py' --config-file configs/tiny/" in err

@@ -162,6 +162,7 @@ def reported(work: Callable[[], int]) -> int:
 def drop_output() -> None:
     """Where standard output takes nothing more, forget what it holds, so that the end of Python does not try again."""
     try:
-        sys.stdout.flush()
+        if sys.stdout:  # None where it is closed
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
