@@ -78,9 +78,7 @@ def started(args: argparse.Namespace) -> list[Table]:
     ]
     if not found:
         first = repeated("submit", ["--table", "demo", *(["--output-dir", output] if args.output_dir else [])])
-        raise ConfigError(
-            f"no table in {TABLES.name}/ has a run in {output}; name one with --table, or do one: {first}"
-        )
+        raise ConfigError(f"no table in {TABLES.name}/ has a run in {output}; this does the runs of one: {first}")
     return found
 
 

@@ -76,6 +76,7 @@ def _drawn(
     if log:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.yaxis.minorticks_off()
     _class_ticks(ax, order)
     legend(ax)
     yield Drawing(name, caption, figure)
@@ -101,7 +102,7 @@ def _curriculum(group: Group, order: np.ndarray) -> Iterator[Drawing]:
         other = other if other is not None and other.shape[1:] == rows.shape[1:] else None
         dots, rare = arrays.get(f"{key}_fitted"), arrays.get(f"{key}_rare")
         top = 1.05 * max(float(each.max()) for each in (rows, other, dots) if each is not None and each.size)
-        where = f"Seed {seed}" + (f" of {len(group.runs)}" if len(group.runs) > 1 else "")
+        where = f"Seed {seed}" + (f", one of {len(group.runs)}" if len(group.runs) > 1 else "")
         shown = "Lines: moving averages, which training uses; dots: the fits themselves; ×: too few held-out images."
         draw = _panel(unit, order, last, top)
         yield Drawing(f"curriculum-{key}", f"{caption} {where}. {shown}", draw(rows, dots, rare))
@@ -110,9 +111,9 @@ def _curriculum(group: Group, order: np.ndarray) -> Iterator[Drawing]:
 
 
 def _panel(unit: str, order: np.ndarray, last: int, top: float) -> Callable[..., Any]:
-    """Draws a curriculum (L, C) over the steps of the run, blue where the class is frequent and red where it is rare."""
+    """Draws a curriculum (L, C) over the steps of the run, from blue for the most frequent class to red."""
     colors = shades(len(order))
-    named = {0: "most labels", len(order) - 1: "fewest labels"}
+    named = {0: "frequent", len(order) - 1: "rare"}
 
     def draw(rows: np.ndarray, dots: np.ndarray | None = None, rare: np.ndarray | None = None) -> Any:
         figure, ax = axes(STEP, unit)

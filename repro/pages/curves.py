@@ -37,14 +37,8 @@ def curves(group: Group) -> Iterator[Drawing]:
         "accuracy, before": _at("quality", "accuracy_before"),
         "accuracy, after": _at("quality", "accuracy_after"),
     }
-    yield from _drawn(
-        group,
-        "kept",
-        "Pseudo-labels: how many are kept; how many are right, before and after refinement, and of the kept.",
-        "share [%]",
-        picks,
-        100,
-    )
+    caption = "Pseudo-labels: share kept; share that is right before and after the refinement, and of the kept."
+    yield from _drawn(group, "kept", caption, "share [%]", picks, 100)
     picks = {key: _mean_over_classes(key) for key in ("precision", "recall")}
     caption = "Kept pseudo-labels: precision and recall, averaged over the classes."
     yield from _drawn(group, "pseudo-labels", caption, "class average [%]", picks, 100)
@@ -94,7 +88,7 @@ def _drawn(
 def _room(ax: Any, scale: float) -> None:
     """Of values that hardly differ, no more is shown than they mean: a tenth of the scale, from 0 on."""
     low, high = ax.get_ylim()
-    if high - low < 0.1 * scale:
+    if high - low < 0.12 * scale:
         middle = (low + high) / 2
         low = max(middle - 0.05 * scale, -0.005 * scale)
         ax.set_ylim(low, low + 0.1 * scale)

@@ -81,7 +81,9 @@ class Report:
             found.append(tag("figure", inline(drawing, f"g{number}f{place}-", caption), tag("figcaption", caption)))
         seeds = ", ".join(map(str, group.lines or group.done))
         title = f"{text(group.title)} {tag('span', f'seed {seeds}', class_='state')}"
-        return html.folded(title, tag("div", *found, class_="figures"), id=f"group-{group.key}", open=number == 0)
+        cards = ", ".join(tag("a", f"seed {seed}", href=f"#run-{run.id}") for seed, run in group.runs.items())
+        inner = tag("p", f"Runs: {cards}", class_="small"), tag("div", *found, class_="figures")
+        return html.folded(title, *inner, id=f"group-{group.key}", open=number == 0)
 
     def save(self, folder: Path) -> list[Path]:
         """Write every figure as pdf, svg and png. Raises `OSError`."""

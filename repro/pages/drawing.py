@@ -16,7 +16,7 @@ STYLE = Path(__file__).with_name("style.mplstyle")
 FORMATS = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
 MANY, FEW = (0.0, 0.447, 0.698), (0.835, 0.369, 0.0)  # the ends of the class colors, and a mixture between
 _INK = re.compile("#1f1e1d", re.IGNORECASE)
-_BOX = (0.165, 0.18, 0.81, 0.66)  # of the axes in the figure; the legend is above
+_BOX = (0.185, 0.18, 0.79, 0.66)  # of the axes in the figure; the legend is above
 
 
 class Drawing(NamedTuple):

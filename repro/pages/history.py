@@ -92,9 +92,8 @@ class Group:
 
     def offsets(self) -> list[str]:
         """The offsets at which the runs were measured."""
-        measured = {
-            name for lines in self.lines.values() for name in read(lines[-1], lambda it: it["test"]["ema"]) or ()
-        }
+        last = [read(lines[-1], lambda line: line["test"]["ema"]) for lines in self.lines.values()]
+        measured = {name for found in last for name in found or ()}
         return [name for name in OFFSETS if name in measured]
 
     @cached_property

@@ -44,21 +44,17 @@ def _emphasis(escaped: str) -> str:
     return re.sub(r"\\([\\\[\]|`:.*])", r"\1", escaped)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", sortable: bool = True) -> str:
-    """Cells of HTML in a box that scrolls sideways; a cell may be a whole td or th element."""
-    head = tag("tr", *(_cell(each, "th") for each in header))
-    body = [tag("tr", *(_cell(each, "td") for each in row)) for row in rows]
-    title = tag("caption", caption) if caption else ""
-    return scrolled(tag("table", title, tag("thead", head), tag("tbody", *body), data_sort=sortable))
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], sortable: bool = True, words: bool = False) -> str:
+    """Cells of HTML in a box that scrolls sideways; to the left if they are `words`, else to the right."""
+    head = tag("tr", *(tag("th", each, scope="col") for each in header))
+    body = [tag("tr", *(tag("td", each) for each in row)) for row in rows]
+    kind = "words" if words else None
+    return scrolled(tag("table", tag("thead", head), tag("tbody", *body), data_sort=sortable, class_=kind))
 
 
 def scrolled(table: str) -> str:
     """A wide element scrolls within the page, by keyboard too."""
     return tag("div", table, class_="scroll", tabindex=0)
-
-
-def _cell(inner: str, name: str) -> str:
-    return inner if inner.startswith(("<td", "<th")) else tag(name, inner)
 
 
 def command(line: str) -> str:

@@ -46,7 +46,7 @@ def _card(use: Use, record: dict | None, records: Records, out: Path) -> str:
         ("files", ", ".join(links)),
         ("read by", _read_by(use)),
         ("wrong", text(damage or "")),
-        ("after", ", ".join(text(each) for each in record.get("prerequisites", []))),
+        ("after", ", ".join(tag("a", text(each), href=f"#run-{each}") for each in record.get("prerequisites", []))),
         ("steps", text(f"{record.get('steps', '?')} in {record.get('evaluations', '?')} evaluations")),
         ("took", f"{hours(record):.2f} h on {text(origin.get('device', 'an unknown device'))}"),
         ("finished", text(" ".join(str(origin[key]) for key in ("finished", "host", "job") if origin.get(key)))),
@@ -76,8 +76,8 @@ def _protocols(record: Mapping) -> str:
             continue
         rows.append([text(OFFSETS[offset]), *cells])
     few = record.get("evaluations", 20)
-    last = f"median of {few if isinstance(few, int) and few < 20 else 'the last 20'} evaluations"
-    header = ["offset", *(f"{label}, {way}" for way in (last, "last") for label in _NUMBERS.values())]
+    median = f"median of {few if isinstance(few, int) and few < 20 else 'last 20'}"
+    header = ["offset", *(f"{label}, {way}" for way in (median, "last") for label in _NUMBERS.values())]
     return html.table(header, rows, sortable=False) if rows else ""
 
 
@@ -105,19 +105,17 @@ def provenance(records: Iterable[Mapping]) -> str:
     found: dict[tuple[str, ...], list[Mapping]] = {}
     for record in records:
         origin = record.get("provenance", {})
-        packages = origin.get("packages") if isinstance(origin.get("packages"), dict) else {}
-        software = [
-            f"Python {origin.get('python', '?')}",
-            *(f"{key} {packages[key]}" for key in ("torch",) if key in packages),
-        ]
-        key = (code(origin), str(origin.get("image") or "—"), ", ".join(software), str(origin.get("device", "unknown")))
+        packages = origin.get("packages")
+        torch = packages.get("torch", "?") if isinstance(packages, dict) else "?"
+        software = f"Python {origin.get('python', '?')}, torch {torch}"
+        key = (code(origin), str(origin.get("image") or "—"), software, str(origin.get("device", "unknown")))
         found.setdefault(key, []).append(record)
     rows = []
     for key, every in sorted(found.items()):
         unit = "CPU-hours" if key[-1].startswith("cpu") else "GPU-hours"
         rows.append([*map(text, key), str(len(every)), f"{sum(map(hours, every)):.2f} {unit}"])
     header = ["code", "image", "software", "device", "runs", "cost"]
-    inner = html.table(header, rows) if rows else tag("p", "No record yet.")
+    inner = html.table(header, rows, words=True) if rows else tag("p", "No record yet.")
     return tag("section", tag("h2", "Provenance"), inner, id="provenance")
 
 
@@ -142,7 +140,7 @@ def splits(records: Iterable[Mapping]) -> str:
         for (data, split, total, each, sha), seeds in sorted(found.items(), key=_place)
     ]
     header = ["data", "split", "images", "of each class", "seeds", "SHA-256 of the indices"]
-    inner = html.table(header, rows) if rows else tag("p", "No record yet.")
+    inner = html.table(header, rows, words=True) if rows else tag("p", "No record yet.")
     return tag("section", tag("h2", "Splits"), inner, id="splits")
 
 

@@ -56,9 +56,8 @@ class Browser:
         """Do something and return what came of it."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": given}
-        os.write(
-            self.out, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
-        )
+        message |= {"sessionId": self._session} if self._session else {}
+        os.write(self.out, json.dumps(message).encode() + b"\0")
         while (answer := self._read()).get("id") != self._number:
             self._note(answer)
         assert "error" not in answer, answer
