@@ -16,9 +16,9 @@ import argparse
 from collections.abc import Sequence
 
 from repro.pages.document import Report
+from repro.tables import table as tables
 from repro.tables.command_line import Parser, repeated, reported, say
 from repro.tables.selection import asked_tables
-from repro.tables.table import TABLES, Table
 from seval.errors import ConfigError
 from seval.files import replace, told
 
@@ -66,19 +66,20 @@ def _report(args: argparse.Namespace) -> int:
     return 2 if damaged else 0
 
 
-def started(args: argparse.Namespace) -> list[Table]:
+def started(args: argparse.Namespace) -> list[tables.Table]:
     """The tables here of which a run has been started. Raises `ConfigError` if there is none."""
     output = "runs" if args.output_dir is None else args.output_dir
     folders = {path.name for path in Path(output).glob("*/") if any(path.glob("[rm]e*.json*"))}
-    tables = [Table.read(path) for path in sorted(TABLES.glob("*.yaml"), key=_order)] if folders else []
+    known = [tables.Table.read(path) for path in sorted(tables.TABLES.glob("*.yaml"), key=_order)] if folders else []
     found = [
         table
-        for table in tables
+        for table in known
         if any(run.id in folders for cell in table.cells(["OUTPUT_DIR", output]) for run in cell.runs.values())
     ]
     if not found:
         first = repeated("submit", ["--table", "demo", *(["--output-dir", output] if args.output_dir else [])])
-        raise ConfigError(f"no table in {TABLES.name}/ has a run in {output}; this does the runs of one: {first}")
+        where = f"no table in {tables.TABLES.name}/ has a run in {output}"
+        raise ConfigError(f"{where}; this does the runs of one: {first}")
     return found
 
 

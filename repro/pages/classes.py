@@ -11,6 +11,7 @@ from repro.pages.curves import OFFSETS, STEP, thousands
 from repro.pages.drawing import Drawing, axes, legend, shades
 from repro.pages.history import POINTS, Group
 
+DOTS = 24  # fits of a class that a figure of this size can show
 MARKS = ("o", "s", "^", "D")
 CLASS = "class, most labels first"
 _LEARNED = {
@@ -117,14 +118,15 @@ def _panel(unit: str, order: np.ndarray, last: int, top: float) -> Callable[...,
 
     def draw(rows: np.ndarray, dots: np.ndarray | None = None, rare: np.ndarray | None = None) -> Any:
         figure, ax = axes(STEP, unit)
-        steps, some = last * np.arange(1, len(rows) + 1) / len(rows), _some(len(rows))
+        steps = last * np.arange(1, len(rows) + 1) / len(rows)
+        some, dotted, crossed = (_some(len(rows), most) for most in (POINTS, DOTS, DOTS // 2))
         thin = 1.4 if len(order) <= 30 else 0.5
         for place, (number, color) in enumerate(zip(order, colors, strict=True)):
             label = f"class {number + 1}, {named[place]}" if place in named else None
             ax.plot(steps[some], rows[some, number], color=color, ls="-", lw=thin, label=label)
             if dots is not None and dots.shape == rows.shape and len(order) <= 30:
-                ax.plot(steps[some], dots[some, number], color=color, ls="", marker=".", ms=2.5, alpha=0.6)
-            if rare is not None and rare.shape == rows.shape and (few := some[rare[some, number].astype(bool)]).size:
+                ax.plot(steps[dotted], dots[dotted, number], color=color, ls="", marker=".", ms=2.5, alpha=0.6)
+            if rare is not None and rare.shape == rows.shape and (few := crossed[rare[crossed, number] > 0]).size:
                 ax.plot(steps[few], rows[few, number], color=color, ls="", marker="x", ms=3.5, mew=0.8)
         ax.set_ylim(-0.03 * min(top, 3.2), min(top, 3.2))
         thousands(ax)
@@ -134,6 +136,6 @@ def _panel(unit: str, order: np.ndarray, last: int, top: float) -> Callable[...,
     return draw
 
 
-def _some(number: int) -> np.ndarray:
-    """About `POINTS` of so many rows, the last among them."""
-    return np.unique(np.linspace(0, number - 1, min(number, POINTS)).round().astype(int))
+def _some(number: int, most: int) -> np.ndarray:
+    """At most `most` of so many rows, evenly spread, the last among them."""
+    return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(int))

@@ -76,7 +76,7 @@ def _result(cell: Cell, ranks: Ranks, anchor: Anchor, marks: str) -> list[str]:
     interval = tag("small", f"{signed(test.low)} … {signed(test.high)}") if test else ""
     p = f"p = {test.p:.3f} ({1 - LEVEL:.0%} interval of the difference beside it)" if test else None
     return [
-        tag("td", shown + marks, data_value=sample.mean if sample else None),
+        tag("td", shown + marks, data_value=sample.mean if sample else ""),
         tag("td", text(reported), data_value=cell.reported[0] if cell.reported else None),
         tag("td", text(difference), interval, data_value=test.difference if test else None),
         tag("td", tag("span", verdict, class_=f"word {verdict.split(' ')[0]}", title=p) if verdict else ""),
