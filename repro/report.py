@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from repro.pages.document import Report
 from repro.tables import table as tables
-from repro.tables.command_line import Parser, repeated, reported, say
+from repro.tables.command_line import Parser, named, repeated, reported, say
 from repro.tables.selection import asked_tables
 from seval.errors import ConfigError
 from seval.files import replace, told
@@ -34,7 +34,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `ConfigError` where it is wrong."""
     parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     words = "files in paper_tables/ (2 is table2), or paths ending in .yaml (default: every table with a run)"
-    parser.add_argument("--table", nargs="+", metavar="NAME", help=words)
+    parser.add_argument("--table", nargs="+", type=named, metavar="NAME", help=words)
     parser.add_argument("--output-dir", metavar="DIR", help="folder that holds the folders of runs (default: runs)")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to (default: report)")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="write each figure as pdf, svg and png there, too")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from seval.run import Run
 POINTS = 100  # of a curve, which is as many as a figure of this size shows
 CURRICULA = ROOT / "tests" / "curricula"  # the authors', as they are published
 Pick = Callable[[dict], float | None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def groups(cells: Iterable[tuple[str, Cell]]) -> dict[tuple[str, ...], Group]:
     return {ids: group for ids, group in every.items() if group.lines or group.done}
 
 
-def read(line: dict, pick: Callable) -> object:
+def read(line: dict, pick: Callable[[dict], T]) -> T | None:
     """What `pick` reads from a line; None where it is not there or has another form."""
     try:
         return pick(line)

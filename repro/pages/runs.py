@@ -19,12 +19,6 @@ _NUMBERS = {"top1": "top-1", "balanced_accuracy": "balanced", "few": "few-shot"}
 _SPLITS = ("labeled", "unlabeled", "held_out", "valid", "test")
 
 
-def name(use: Use, record: Mapping) -> str:
-    """`fixmatch · tiny · seed 1`; a record that does not know its method is named after its row."""
-    method = record.get("method") or f"{use.cell.row}{' (prerequisite)' if use.is_prerequisite else ''}"
-    return f"{method} · {use.run.cfg.DATASET.NAME} · seed {use.seed}"
-
-
 def cards(uses: Iterable[Use], records: Records, out: Path) -> str:
     """All runs, each folded; `out` is the folder of the page."""
     found = [_card(use, records.of(use.run), records, out) for use in uses]
@@ -39,7 +33,7 @@ def _card(use: Use, record: dict | None, records: Records, out: Path) -> str:
         line = last_line(run.folder / "metrics.jsonl")
         state = "damaged" if damage else f"{line['progress']:.0%} done" if line else "not started"
         about = html.facts([("wrong", text(damage or "")), ("folder", text(run.folder)), ("read by", _read_by(use))])
-        return html.folded(f"{_title(use, {})} {tag('span', state, class_='state')}", about, id=f"run-{run.id}")
+        return html.folded(f"{_title(use)} {tag('span', state, class_='state')}", about, id=f"run-{run.id}")
     origin = record.get("provenance", {})
     links = [tag("a", file, href=f"{folder}/{file}") for file in ("record.json", "metrics.jsonl", "config.yaml")]
     facts = [
@@ -50,15 +44,16 @@ def _card(use: Use, record: dict | None, records: Records, out: Path) -> str:
         ("steps", text(f"{record.get('steps', '?')} in {record.get('evaluations', '?')} evaluations")),
         ("took", f"{hours(record):.2f} h on {text(origin.get('device', 'an unknown device'))}"),
         ("finished", text(" ".join(str(origin[key]) for key in ("finished", "host", "job") if origin.get(key)))),
-        ("code", text(code(origin))),
+        ("code", text(code(origin) + (", unlike the code here" if run.made_by_other_code(record) else ""))),
     ]
     settings = [(key, text(short(value, 400))) for key, value in (record.get("delta") or {}).items()]
     inner = [html.facts(facts), _protocols(record), html.folded("what differs from the defaults", html.facts(settings))]
-    return html.folded(f"{_title(use, record)} {tag('span', 'done', class_='state')}", *inner, id=f"run-{run.id}")
+    return html.folded(f"{_title(use)} {tag('span', 'done', class_='state')}", *inner, id=f"run-{run.id}")
 
 
-def _title(use: Use, record: Mapping) -> str:
-    return f"{text(name(use, record))} {tag('code', text(use.run.id))}"
+def _title(use: Use) -> str:
+    before = " (prerequisite)" if use.is_prerequisite else ""
+    return f"{text(use.run.name + before)} {tag('code', text(use.run.id))}"
 
 
 def _read_by(use: Use) -> str:

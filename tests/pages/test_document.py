@@ -123,4 +123,5 @@ def test_splits_provenance_and_cards(real: Table, text: str) -> None:
             assert record["splits"][split]["sha256"][:12] in page.text
     assert record["provenance"]["device"] in page.text and "CPU-hours" in page.text
     assert "SOLVER.MAX_ITER 16" in page.text and "16 in 8 evaluations" in page.text and "median of 8" in page.text
-    assert "SEVAL (prerequisite)" in page.text or "seval" in page.text.lower()
+    assert "fixmatch · tiny · seed 1" in page.text and "· tiny · seed 0 (prerequisite)" in page.text
+    assert "unlike the code here" not in page.text and record["provenance"]["code"][:10] in page.text
