@@ -237,11 +237,16 @@ class Metrics:
         return (json.dumps(sealed({"run": self.path.parent.name, **evaluation}), allow_nan=False) + "\n").encode()
 
 
-def read_lines(path: Path) -> list[dict]:
-    """The evaluations of the run, up to the first line that is damaged, such as a killed process leaves behind."""
+def read_lines(path: Path, chosen: Callable[[int, bytes], bool] | None = None) -> list[dict]:
+    """The evaluations of the run, up to the first line that is damaged, such as a killed process leaves behind.
+
+    Only those of which `chosen` accepts number, from 0, and text; the others are not looked at, which takes longer.
+    """
     lines = []
     with suppress(FileNotFoundError):
-        for text in read_bytes(path).splitlines():
+        for number, text in enumerate(read_bytes(path).splitlines()):
+            if chosen and not chosen(number, text):
+                continue
             if (line := _evaluation(text, path.parent.name)) is None:
                 break
             lines.append(line)

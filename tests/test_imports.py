@@ -13,7 +13,7 @@ from tests.settings import ROOT
 #: From the highest floor down. A module imports from its own room and from lower floors, never from one beside it.
 FLOORS = (
     ("main", "commands"),
-    ("repro.launch",),
+    ("repro.launch", "repro.pages"),
     ("repro.tables",),
     ("seval.command",),
     ("seval.run",),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
 
+from repro.tables.marks import by_column, explained, marked, word
 from repro.tables.reading import CASES, CHOICES, METRICS, NETWORKS, PROTOCOLS, SPLITS, Reading, mean_std
 from repro.tables.selection import Selection
 from repro.tables.settings import compared
@@ -26,10 +27,11 @@ SIGNS = {
     "π": r"$\pi$",
     "τ": r"$\tau$",
     "≠": r"$\neq$",
+    "≈": r"$\approx$",
 }
 HEADING = "Assumed where the paper leaves a choice:"
 _CSV = ("row", "column", "mean", "std", "n", "seeds_wanted", "seeds", "values", "ids", *CHOICES,
-        "reported_mean", "reported_std", "assumed")  # fmt: skip
+        "reported_mean", "reported_std", "verdict", "assumed")  # fmt: skip
 
 
 class Footnotes:
@@ -77,6 +79,13 @@ def superscripts(latex: str) -> str:
     return re.sub(r"(?:\[\\\^\{\}[0-9]+\])+", together, latex)
 
 
+def bold(latex: str) -> str:
+    """Numbers marked as in Markdown, in bold where they are the best and underlined where they are second."""
+    for stars, command in ((r"\*\*", "textbf"), (r"\*", "underline")):
+        latex = re.sub(rf"(?<=& )( *){stars}([0-9][^*&]*){stars}", rf"\1\\{command}{{\2}}", latex)
+    return latex
+
+
 def number(values: Sequence[float], wanted: int) -> str:
     """`82.80 ± 0.56`, followed by `[2/3]` where seeds are missing; `—` for none."""
     if not values:
@@ -97,25 +106,28 @@ def grid(table: Table, cells: Sequence[Cell], name: Callable[[str], str]) -> lis
     """
     notes, with_reported = Footnotes(table), {cell.column for cell in cells if cell.reported}
     results = table.kind == "results"
-    beside = ["reported", "ours − reported"] if results else ["reported"]
+    beside = ["reported", "ours − reported", "verdict"] if results else ["reported"]
+    best = by_column(cells)
     header, rows = [notes.marked("Method" if results else "Setting")], {}
     for column in table.columns:
         header += [notes.marked(name(column), column=column), *(beside if column in with_reported else [])]
     for cell in cells:
         first, *others = result(cell) if results else compared(table, cell)
         row = rows.setdefault(cell.row, [notes.marked(name(cell.row), cell.row)])
+        first = marked(first, cell.row, best[cell.column])
         row += [notes.marked(first, cell.row, cell.column), *(others if cell.column in with_reported else [])]
     return [header, *rows.values()]
 
 
 def result(cell: Cell) -> list[str]:
-    """The mean of its runs, the reported mean and the difference."""
+    """The mean of its runs, the reported mean, the difference, and what a test says of it."""
     values = list(cell.values().values())
     mean, std = cell.reported or (None, None)
     return [
         number(values, len(cell.runs)) if cell.runs else "",
         "" if mean is None else f"{mean} ± {std:.2f}" if std is not None else f"{mean}",
         f"{mean_std(values)[0] - mean:+.2f}".replace("-", "−") if values and mean is not None else "",
+        word(cell),
     ]
 
 
@@ -139,6 +151,7 @@ def footer(table: Table, cells: Sequence[Cell], options: Sequence[str]) -> list[
         f"{what(Reading(*(base[key] for key in CHOICES)))}. "
         f"Mean ± population standard deviation over {_seeds(cells)}; [n/m]: n of m seeds so far; —: none yet.",
         _other_readings(table, base),
+        *explained(cells),
         _origin(table, cells),
         f"{_command('submit', table, options)} does the runs, {_writes(table, options)}",
     ]
@@ -223,7 +236,7 @@ def _code(records: Iterable[dict]) -> str:
 def latex(table: Table, cells: Sequence[Cell]) -> str:
     """A booktabs tabular, and what it assumes below it."""
     header, *rows = grid(table, cells, printable)
-    text = superscripts(tabulate(rows, header, "latex_booktabs", disable_numparse=True, colalign=_align(header)))
+    text = bold(superscripts(tabulate(rows, header, "latex_booktabs", disable_numparse=True, colalign=_align(header))))
     text = f"% {printable(_line(table.title))}\n{text}\n{Footnotes(table).latex()}"
     for sign, command in SIGNS.items():
         text = text.replace(sign, command)
@@ -251,6 +264,7 @@ def comma_separated(table: Table, cells: Iterable[Cell]) -> str:
                 " ".join(cell.runs[seed].id for seed in values),
                 *(cell.reading or [""] * len(CHOICES)),
                 *("" if number is None else number for number in cell.reported or (None, None)),
+                word(cell),
                 in_csv(notes.reasons(cell.row, cell.column)),
             ]
         )

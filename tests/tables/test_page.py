@@ -40,12 +40,13 @@ def test_page_means_what_it_says(folder: Path) -> None:
         if line.startswith("|")
     ]
     header, rows = lines[0], {line[0]: line[1:] for line in lines[2:]}
-    assert header == ["Method", "γ=100", "reported", "ours − reported", "γ=10", "reported", "ours − reported"]
+    beside = ["reported", "ours − reported", "verdict"]
+    assert header == ["Method", "γ=100", *beside, "γ=10", *beside]
     for (row, column), values in given.items():
         percent = [100 * value for value in values]
         at = header.index(column) - 1
         text = rows[row][at]
-        assert text.startswith(f"{statistics.fmean(percent):.2f}")
+        assert text.lstrip("*").startswith(f"{statistics.fmean(percent):.2f}")
         if len(values) > 1:
             assert f" ± {statistics.pstdev(percent):.2f}" in text
         assert text.endswith(f"[{len(values)}/3]") == (len(values) < 3)
@@ -53,9 +54,12 @@ def test_page_means_what_it_says(folder: Path) -> None:
         if reported:
             expected = statistics.fmean(percent) - float(reported.split()[0])
             assert float(difference.replace("−", "-")) == pytest.approx(expected, abs=0.0051)
-    assert rows["Plain"][1] == "81.5 ± 0.41" and rows["Plain"][4] == "70.25"
-    assert rows["Plain, LA"][0].startswith("82.00")
-    assert rows["Deep"][0] == "60.00 [1/3]" and rows["Deep"][3] == "—" and rows["Replay & Co"][3] == ""
+    assert rows["Plain"][1] == "81.5 ± 0.41" and rows["Plain"][5] == "70.25"
+    assert rows["Plain"][0] == "*81.00 ± 0.82* ≈", "second, and not separable from the best"
+    assert rows["Plain, LA"][0] == "**82.00 ± 0.82**"
+    assert rows["Deep"][0] == "60.00 [1/3]" and rows["Deep"][4] == "—" and rows["Replay & Co"][4] == ""
+    assert [rows[name][3] for name in rows] == ["agrees", "", "too few seeds", ""]
+    assert rows["Plain"][7] == "", "a reported number without its spread has no verdict"
 
 
 def test_comma_separated_numbers_agree(folder: Path) -> None:
@@ -81,8 +85,11 @@ def test_latex_is_balanced_and_escaped(folder: Path) -> None:
     body = re.sub(r"\\.", "", text)
     assert body.count("{") == body.count("}") and body.count("$") % 2 == 0
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 5 and {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {6}
+    assert len(rows) == 5 and {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {8}
     assert r"Replay \& Co" in text and r"$\pm$" in text and text.isascii()
+    assert (
+        r"\textbf{82.00 $\pm$ 0.82}" in text and r"\underline{81.00 $\pm$ 0.82} $\approx$" in text and "*" not in text
+    )
 
 
 def test_strict_and_other_protocol(folder: Path, capsys) -> None:

@@ -1,0 +1,85 @@
+"""How a table's numbers compare: with the reported ones, and with one another within a column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from repro.tables.reading import CASES, mean_std
+from repro.tables.statistics import FEWEST, LEVEL, REPORTED_SEEDS, Ranks, Sample, Welch, kendall, ranks, verdict, welch
+from repro.tables.table import Cell
+from repro.tables.texts import in_markdown
+
+
+def ours(cell: Cell) -> Sample | None:
+    """The cell's values as a sample; None where there are none."""
+    values = list(cell.values().values())
+    return Sample(*mean_std(values), len(values)) if values else None
+
+
+def reported(cell: Cell) -> Sample | None:
+    """The reported number as a sample; None where none, or no standard deviation, is reported."""
+    mean, std = cell.reported or (None, None)
+    return None if mean is None or std is None else Sample(mean, std, REPORTED_SEEDS)
+
+
+def compared(cell: Cell) -> Welch | None:
+    """Welch's test of ours against the reported number; None where it cannot be done."""
+    one, other = ours(cell), reported(cell)
+    return welch(one, other) if one and other else None
+
+
+def word(cell: Cell) -> str:
+    """The verdict; empty where there is nothing to compare."""
+    one, other = ours(cell), reported(cell)
+    return verdict(one, other) if one and other else ""
+
+
+def by_column(cells: Iterable[Cell]) -> dict[str, Ranks]:
+    """The best of each column. Numbers of classes have none: more of them is not better."""
+    samples: dict[str, dict[str, Sample]] = {}
+    for cell in cells:
+        column = samples.setdefault(cell.column, {})
+        if cell.reading and cell.reading.metric not in CASES and (sample := ours(cell)):
+            column[cell.row] = sample
+    return {column: ranks(found) for column, found in samples.items()}
+
+
+def marked(text: str, row: str, found: Ranks) -> str:
+    """A number in Markdown: bold if it is the best, in italics if second, ≈ if it cannot be told from the best."""
+    sign = " ≈" if row in found.tied - found.best else ""
+    return f"**{text}**" if row in found.best else f"*{text}*{sign}" if row in found.second else text + sign
+
+
+def correlations(cells: Sequence[Cell]) -> dict[str, tuple[float, int]]:
+    """By column with at least three rows to compare: Kendall's tau of ours with the reported means, and the rows."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for cell in cells:
+        if cell.reported and (sample := ours(cell)):
+            pairs.setdefault(cell.column, []).append((sample.mean, cell.reported[0]))
+    found = {column: (kendall(*zip(*both, strict=True)), len(both)) for column, both in pairs.items() if len(both) > 2}
+    return {column: (tau, rows) for column, (tau, rows) in found.items() if tau is not None}
+
+
+def explained(cells: Sequence[Cell]) -> list[str]:
+    """What the marks and the words mean, in Markdown, as far as these cells have any."""
+    lines = []
+    if any(found.best for found in by_column(cells).values()):
+        lines.append(
+            f"**Bold** is the best of its column, *italic* the second; ≈: not separable from the best by Welch's test "
+            f"(p ≥ {LEVEL}). Cells of fewer than {FEWEST} seeds take no part."
+        )
+    if any(map(word, cells)):
+        lines.append(
+            f"Verdict: Welch's test of both means at {LEVEL:.0%}, taking the reported ones as means of "
+            f"{REPORTED_SEEDS} seeds with population standard deviations; *agrees* says only that the seeds show no "
+            "difference, and of twenty equal means one *differs* by chance."
+        )
+    if taus := correlations(cells):
+        each = [f"{in_markdown(column)} {signed(tau)} ({rows} rows)" for column, (tau, rows) in taus.items()]
+        lines.append(f"Rank correlation with the reported means (Kendall's τ): {', '.join(each)}.")
+    return lines
+
+
+def signed(value: float) -> str:
+    """Two digits, with the sign that text has."""
+    return f"{value:+.2f}".replace("-", "−")
