@@ -108,7 +108,6 @@ def test_the_tour_runs_in_two_minutes_of_one_core(kernel, tmp_path):
     shown = [output.data for output in outputs if "data" in output]
     assert sum("image/png" in data for data in shown) == 9
     table = shown[-1]["text/markdown"]
-    rows = re.findall(r"^\| (.+?) +\| +([\d.]+) ± ([\d.]+) \|$", table, re.M)
-    assert [row[0] for row in rows] == ["FixMatch", "FixMatch + post-hoc LA", "SEVAL-PL", "SEVAL"]
-    assert "4 runs with their prerequisites" in table
+    rows = re.findall(r"^\| ([^|]+?) +\|.*[0-9]+\.[0-9]+ ± [0-9]+\.[0-9]+", table, re.M)
+    assert rows == ["FixMatch", "FixMatch + post-hoc LA", "SEVAL-PL", "SEVAL"]
     assert len(list((tmp_path / "runs").glob("*/record.json"))) == 4
