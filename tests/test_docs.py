@@ -26,7 +26,7 @@ from tests.settings import ROOT, SMALL, small
 MANUAL = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES = sorted([*MANUAL, *ROOT.glob("*.md"), *ROOT.glob("paper_tables/*.md"), *ROOT.glob("tests/*/README.md")])
 PAGES = list(dict.fromkeys(PAGES))
-FOLDERS = ("benchmarks", "configs", "docs", "image", "paper_tables", "repro", "seval", "slurm", "tests")
+FOLDERS = ("benchmarks", "configs", "docs", "image", "notebooks", "paper_tables", "repro", "seval", "slurm", "tests")
 #: Stand for the reader's own.
 PLACEHOLDERS = re.compile(r"mine|site\.yaml|NAME|TABLE|SET|FILE|METHOD|[<>*{}$…]")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)) | {".venv/ready"}
