@@ -90,13 +90,28 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(str(error)) from None
 
 
+def check_replaceable(path: Path) -> None:
+    """Raise `OSError` if a device, a pipe or a socket is there, whose place a rename would take, as that of /dev/null.
+
+    Links are replaced, not what they lead to. A folder is refused by the rename itself.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+
+
 def replace(path: Path, content: bytes | memoryview, check: Callable[[], object] | None = None) -> None:
     """Write a file completely or not at all, even if the disk is full or the process is killed.
 
-    `check` is called just before the new file takes the old one's place. Raises `OSError`, and what `check` raises.
+    `check` is called just before the new file takes the old one's place. Raises `OSError`, also where something else
+    than a file is there, and what `check` raises.
     """
     aside = path.with_name(f".{path.name}.{uuid4().hex}")  # process numbers are not unique among containers
     try:
+        check_replaceable(path)
         with aside.open("xb") as file:
             file.write(content)
             file.flush()

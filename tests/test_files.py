@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,20 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         replace(tmp_path / "x", b"new")
     assert error.value.errno == errno.ENOSPC
     assert os.listdir(tmp_path) == ["x"] and (tmp_path / "x").read_bytes() == b"old"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """As a device would be by root: `/dev/null` is the name of something that all processes need."""
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tmp_path):
+        server.bind("socket")  # names of sockets are short
+    (tmp_path / "target").write_bytes(b"kept")
+    (tmp_path / "link").symlink_to("target")
+    for name in ("pipe", "socket"):
+        before = os.lstat(tmp_path / name)
+        with pytest.raises(OSError, match=f"cannot write {tmp_path / name}: it is not a regular file"):
+            replace(tmp_path / name, b"new")
+        assert os.lstat(tmp_path / name).st_ino == before.st_ino
+    replace(tmp_path / "link", b"new")
+    assert (tmp_path / "link").read_bytes() == b"new" and (tmp_path / "target").read_bytes() == b"kept"
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe", "socket", "target"]

@@ -15,6 +15,7 @@ from seval.data import hdf5
 from seval.data.blocks import digest
 from seval.data.image_set import ImageSet, fingerprint
 from seval.errors import DataError
+from seval.files import check_replaceable
 from seval.run import Run
 
 ABANDONED = 3600  # seconds since the last write to a half copy
@@ -72,6 +73,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, aside)
         if not _is_copy(aside, original):
             raise OSError("the copy differs from the original")
+        check_replaceable(target)
         os.replace(aside, target)
     finally:
         with suppress(OSError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from seval.data.disk import writing
-from seval.files import sync
+from seval.files import check_replaceable, sync
 
 _OLD = 3600  # seconds without a write after which a file of another machine counts as abandoned
 
@@ -29,6 +29,7 @@ def partial(path: Path, size: int) -> Iterator[Path]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_replaceable(path)
         for left in path.parent.glob(f".{escape(path.name)}.*.partial"):
             with suppress(OSError):  # another user's, or already gone
                 _sweep(left)

@@ -103,3 +103,10 @@ def test_one_whose_file_was_removed_says_so(tmp_path):
         with partial(tmp_path / "x.h5", 0) as aside:
             aside.unlink()
     assert not names(tmp_path)
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "x.h5")
+    with pytest.raises(OSError, match="x.h5: it is not a regular file"), partial(tmp_path / "x.h5", 0):
+        pass
+    assert os.listdir(tmp_path) == ["x.h5"]
