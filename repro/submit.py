@@ -208,8 +208,7 @@ def on_this_machine(args: argparse.Namespace, asked: Selection, damaged: Contain
     if not tasks:
         say("nothing to do", *nothing_left(args, asked, found, ()))
         return 0
-    if args.machine == "local":
-        _check_data(tasks, only_print=True)
+    _check_data(tasks if args.machine == "local" else {}, only_print=True)
     say(*overruled(args.machine, args.overrides, bool(gpus)))
     if args.dry_run:
         say(*describe_each(tasks, found))

@@ -12,7 +12,7 @@ import torch
 from tabulate import tabulate
 
 from seval.config import delta, load, read_file
-from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, memory_short
+from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, called, memory_short
 from seval.evaluate import LAST
 from seval.keys import pairs, some
 from seval.provenance import made
@@ -139,17 +139,16 @@ def _fail(code: int, message: str) -> int:
 
 def _words(run: Run, keys: list, args: argparse.Namespace) -> str:
     """The command for `run`: with another file of the same folder if it gives this run, else with more overrides."""
-    given, this = args.config_file, Path(sys.argv[0])
-    called = [sys.orig_argv[0], str(this)] if this.name == "main.py" else ["python", "main.py"]
+    given = args.config_file
     for file in sorted(Path(given).parent.glob("*.yaml"), reverse=True) if given else ():  # reversed: dataset.yaml late
         try:
             if Run(load(file, args.overrides)).id == run.id:
-                return shlex.join([*called, "--config-file", str(file), *args.overrides])
+                return shlex.join([*called("main.py"), "--config-file", str(file), *args.overrides])
         except ValueError:
             continue
     file = ["--config-file", given] if given else []
     keys = keys if "PREREQUISITE" in keys[::2] else ["PREREQUISITE", [], *keys]
-    return shlex.join([*called, *file, *args.overrides, *map(str, keys)])
+    return shlex.join([*called("main.py"), *file, *args.overrides, *map(str, keys)])
 
 
 def _describe(run: Run, as_json: bool) -> int:

@@ -21,6 +21,8 @@ def end_at_once(tidy: Callable[[], object] = lambda: None) -> None:
     """
     signal.signal(signal.SIGINT, partial(_end, tidy))
     sys.excepthook = _end_unusable
+    if sys.version_info < (3, 11):  # noqa: UP036 (any Python can be told to start a script)
+        _end_unusable(ImportError, ImportError(f"it is Python {sys.version.split()[0]}, not 3.11 or newer"), None)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from seval.text import printable
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 #: In Markdown: HTML, links and what would be read as an escape; so that bare addresses are no links either.
 _HTML = re.compile(r"<|&(?=#?\w+;)")
+#: A fence would make code of all that follows, the table included.
+_FENCE = re.compile(r"^\s*(?=```|~~~)")
 _LINKS = re.compile(r"[\\\[\]]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 
 
@@ -28,7 +30,8 @@ def in_title(text: object) -> str:
 def prose(text: str) -> str:
     """A text in Markdown of several lines, which may have emphasis and code but no HTML and no links."""
     lines = (printable(line) for line in text.splitlines())
-    return "\n".join(_LINKS.sub(r"\\\g<0>", _HTML.sub(_entity, line)) for line in lines)
+    lines = (_LINKS.sub(r"\\\g<0>", _HTML.sub(_entity, line)) for line in lines)
+    return "\n".join(_FENCE.sub(r"\g<0>\\", line) for line in lines)
 
 
 def _entity(found: re.Match) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 
 from seval.defaults import DEFAULTS
-from seval.errors import DamagedData, DataError, one_line
+from seval.errors import DamagedData, DataError, called, one_line
 from seval.files import told
 
 #: HDF5's words for a lack of memory; an error of NumPy's is a `MemoryError` already.
@@ -163,5 +163,5 @@ def data_file(name: str, root: str | Path | None = None) -> Path:
 
 def remedy(path: Path) -> str:
     """The command that writes `path`."""
-    here = "" if path == data_file(path.stem) else f" --root {shlex.quote(str(path.parent))}"
-    return f"python repro/prepare.py {path.stem}{here}"
+    here = [] if path == data_file(path.stem) else ["--root", str(path.parent)]
+    return shlex.join([*called("repro/prepare.py"), path.stem, *here])

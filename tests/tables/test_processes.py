@@ -83,3 +83,23 @@ def test_a_pipe_in_ascii(tmp_path: Path) -> None:
     check({"PYTHONIOENCODING": "ascii"}, tmp_path)
     done = call("prepare", "tiny", "--verify", PYTHONIOENCODING="ascii")
     assert done.returncode == 0 and not done.stderr
+
+
+@pytest.mark.parametrize("script", ["submit", "status", "aggregate", "prepare"])
+def test_a_python_without_the_packages_is_told_in_one_line(script: str) -> None:
+    missing = "sys.modules |= dict.fromkeys(['h5py', 'numpy', 'submitit', 'tabulate', 'torch', 'yaml'])"
+    start = f"runpy.run_path('repro/{script}.py', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import runpy, sys; {missing}; {start}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {sys.executable} cannot run this")
+    assert done.stderr.count("\n") == 1 and "`make demo` creates .venv" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+def test_output_that_is_closed_or_not_taken() -> None:
+    for script, words in (("status", "--table demo"), ("prepare", "tiny --verify"), ("status", "--table nope")):
+        shell = f"{sys.executable} repro/{script}.py {words}"
+        for to, codes in ((">/dev/full", {2}), (">&-", {0, 2}), ("2>&-", {0, 2}), (">&- 2>&- <&-", {0, 2})):
+            done = subprocess.run(f"{shell} {to}", shell=True, cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode in codes and done.stderr.count("\n") <= 1, (shell, to, done.stderr)

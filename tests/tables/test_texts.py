@@ -139,3 +139,9 @@ def test_code_is_fenced_by_more_backticks_than_it_has() -> None:
 def test_ordinary_names_stay_as_they_are() -> None:
     for name in ("w/ SEVAL", "CIFAR10-LT n1=500", "gamma_l=1 n1=4", "γ=100", "FixMatch + LA", "Replay & Co", "2 * 3"):
         assert texts.in_markdown(name) == texts.in_csv(name) == texts.prose(name) == name
+
+
+@pytest.mark.parametrize("fence", ["```", "~~~", "  ````", "```python"])
+def test_no_text_makes_code_of_what_follows(fence: str) -> None:
+    shown = texts.prose(f"{fence}\nx `y` z")
+    assert not re.search(r"^\s*(```|~~~)", shown, re.MULTILINE) and shown.replace("\\", "") == f"{fence}\nx `y` z"
