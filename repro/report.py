@@ -60,7 +60,8 @@ def _report(args: argparse.Namespace) -> int:
         replace(path, page)
     say(f"{path}: {', '.join(report.tables)}; {len(page) / 1e6:.1f} MB")
     if args.figures:
-        say(f"{args.figures}: {len(report.save(args.figures))} files")
+        with raised():
+            say(f"{args.figures}: {len(report.save(args.figures))} files")
     damaged = report.damaged
     say(*(f"error: {words}" for words in damaged.values()), error=True)
     return 2 if damaged else 0

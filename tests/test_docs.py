@@ -14,7 +14,7 @@ import pytest
 
 import main
 from docs import figures
-from repro import aggregate, prepare, status, submit
+from repro import aggregate, prepare, report, status, submit
 from seval.config import load
 from seval.data.hdf5 import data_file
 from seval.errors import ConfigError
@@ -113,6 +113,8 @@ def try_command(words: list[str], folder: Path) -> None:
         assert submit.select({"repro/submit.py": submit, "repro/status.py": status}[name].parse(given))
     elif name == "repro/aggregate.py":
         assert aggregate.main([*given, "--output-dir", str(folder), "--out", str(folder)]) == 0
+    elif name == "repro/report.py":
+        assert report.asked_tables(report.parse(given)) if given else report.parse(given)
     elif given == ["--help"]:
         with pytest.raises(SystemExit, match="0"):
             prepare.main(given)

@@ -12,6 +12,7 @@ from repro.pages.drawing import Drawing, axes, legend, shades
 from repro.pages.history import POINTS, Group
 
 DOTS = 24  # fits of a class that a figure of this size can show
+CURRICULUM = ("curriculum-", "published-")  # how the names of figures begin of which two are beside one another
 MARKS = ("o", "s", "^", "D")
 CLASS = "class, most labels first"
 _LEARNED = {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from repro.pages import html, results, runs
-from repro.pages.classes import classes
+from repro.pages.classes import CURRICULUM, classes
 from repro.pages.curves import curves
 from repro.pages.drawing import Drawing, inline, names, save, styled
 from repro.pages.history import Group, groups
@@ -75,14 +75,16 @@ class Report:
 
     def _charts(self, number: int, group: Group) -> str:
         """The figures of a group, folded but for the first."""
-        found = []
+        figures, pairs = [], []
         for place, drawing in enumerate(drawings(group)):
             caption = text(drawing.caption)
-            found.append(tag("figure", inline(drawing, f"g{number}f{place}-", caption), tag("figcaption", caption)))
+            figure = tag("figure", inline(drawing, f"g{number}f{place}-", caption), tag("figcaption", caption))
+            (pairs if drawing.name.startswith(CURRICULUM) else figures).append(figure)
         seeds = ", ".join(map(str, group.lines or group.done))
         title = f"{text(group.title)} {tag('span', f'seed {seeds}', class_='state')}"
         cards = ", ".join(tag("a", f"seed {seed}", href=f"#run-{run.id}") for seed, run in group.runs.items())
-        inner = tag("p", f"Runs: {cards}", class_="small"), tag("div", *found, class_="figures")
+        inner = [tag("p", f"Runs: {cards}", class_="small"), tag("div", *figures, class_="figures")]
+        inner += [tag("div", *pairs, class_="figures pairs")] if pairs else []
         return html.folded(title, *inner, id=f"group-{group.key}", open=number == 0)
 
     def save(self, folder: Path) -> list[Path]:

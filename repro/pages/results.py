@@ -23,6 +23,8 @@ def section(table: Table, cells: Sequence[Cell], anchor: Anchor, args: Namespace
     results, notes = table.kind == "results", Footnotes(table)
     below = [prose(f"{what(Reading(*(table.common[key] for key in CHOICES)))}.")] if results else []
     below += map(prose, explained(cells))
+    if any(map(compared, cells)):
+        below.append(f"Below each difference is the interval that covers it with {1 - LEVEL:.0%}.")
     reasons = [tag("li", prose(reason)) for reason in notes.numbers]
     return tag(
         "section",
@@ -74,7 +76,7 @@ def _result(cell: Cell, ranks: Ranks, anchor: Anchor, marks: str) -> list[str]:
     if cell.row in ranks.tied - ranks.best:
         shown += tag("span", " ≈", title="not separable from the best of its column")
     interval = tag("small", f"{signed(test.low)} … {signed(test.high)}") if test else ""
-    p = f"p = {test.p:.3f} ({1 - LEVEL:.0%} interval of the difference beside it)" if test else None
+    p = f"p = {test.p:.3f}" if test else None
     return [
         tag("td", shown + marks, data_value=sample.mean if sample else ""),
         tag("td", text(reported), data_value=cell.reported[0] if cell.reported else None),
@@ -129,7 +131,7 @@ def overview(tables: Mapping[str, tuple[Table, Sequence[Cell]]]) -> str:
             continue
         wanted, there = (sum(len(part) for part in parts) for parts in _counts(cells))
         words = [word(cell) for cell in cells]
-        link = tag("a", text(table.title), href=f"#table-{name}")
+        link = tag("a", text(table.title.partition(":")[0]), href=f"#table-{name}")
         share = tag("meter", value=there, max=wanted, aria_label=f"{there} of {wanted}")
         counts = [str(words.count(each)) if any(words) else "" for each in ("agrees", "differs", "too few seeds")]
         rows.append([link, f"{there} of {wanted} {share}", *counts])
