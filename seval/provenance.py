@@ -50,8 +50,21 @@ def code(rules: Iterable[type] = ()) -> str:
     for rule in sorted(rules, key=lambda rule: rule.__qualname__):
         if rule.__module__.partition(".")[0] != "seval":
             digest.update(f"{rule.__module__}.{rule.__qualname__}".encode())
-            digest.update(Path(inspect.getfile(rule)).read_bytes())
+            digest.update(_source(rule))
     return digest.hexdigest()
+
+
+def _source(rule: type) -> bytes:
+    """The file of its module or, for a rule typed into a notebook, which has none, what its methods compile to."""
+    try:
+        path = Path(inspect.getfile(rule))
+    except (OSError, TypeError):
+        methods = [value.__code__ for value in vars(rule).values() if inspect.isfunction(value)]
+        plain = (bool, int, float, str, bytes, tuple, type(None))  # the text of others changes from process to process
+        kept = [[value for value in method.co_consts if isinstance(value, plain)] for method in methods]
+        said = [(m.co_name, m.co_code.hex(), m.co_names, k) for m, k in zip(methods, kept, strict=True)]
+        return repr(said).encode()
+    return path.read_bytes()
 
 
 @lru_cache(1)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seval.provenance import provenance
+from seval.policy.base import Rule
+from seval.provenance import code, provenance
 
 CPU = torch.device("cpu")
 
@@ -76,3 +77,19 @@ def test_the_environment_does_not_point_git_elsewhere(checkout, tmp_path, monkey
     for key in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.setenv(key, str(tmp_path))
     assert provenance(CPU, checkout)["commit"] == head
+
+
+def typed(text: str) -> type[Rule]:
+    """The rule of a text that is in no file, as in a cell of a notebook."""
+    namespace: dict = {"__name__": "no_such_module", "Rule": Rule}
+    exec(text, namespace)
+    return namespace["Mine"]
+
+
+def test_a_rule_that_is_in_no_file_is_known_by_what_it_does():
+    text = (
+        "class Mine(Rule):\n    def forward(self, pseudo, step):\n        return pseudo if 0.5 in {0.5, 1} else step\n"
+    )
+    same, other = text.replace("):\n", "):  # a word\n"), text.replace("0.5 in", "0.25 in")
+    assert code([typed(text)]) == code([typed(text)]) == code([typed(same)])
+    assert len({code(), code([typed(text)]), code([typed(other)])}) == 3
