@@ -21,9 +21,10 @@ from collections.abc import Container, Mapping, Sequence
 from tabulate import tabulate
 
 from repro.launch.costs import Costs
+from repro.launch.failures import failure
 from repro.launch.queue import Queue, SlurmError, warn
 from repro.launch.site import Site, add_site_option, find_site
-from repro.launch.states import FAILED, STATES, State, counts, failure, states
+from repro.launch.states import FAILED, STATES, State, counts, states
 from repro.launch.summary import processor
 from repro.tables.command_line import Parser, add_narrowing, add_selection, command, reported, say
 from repro.tables.page import of_one
