@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repro.listing.differences import differing, few, shortest, words
+from repro.listing.differences import few, shortest, words
 from repro.listing.found import Found, look
 from repro.tables.reading import NETWORKS, SPLITS, Reading
 from seval.errors import ConfigError
@@ -59,13 +59,7 @@ def labels(runs: Sequence[Found]) -> list[str]:
     """A name for each run, with the settings in which they differ, and ids where that is not enough."""
     keys = few(runs)
     names = shortest(keys)
-    found = [" ".join(filter(None, (run.name, words(run, keys, names)))) for run in runs]
-    alike = {label for label in found if found.count(label) > 1}
-    more = shortest(differing(runs)) if alike else {}
-    texts = [
-        f"{label} {words(run, list(more), more)}" if label in alike else label
-        for run, label in zip(runs, found, strict=True)
-    ]
+    texts = [" ".join(filter(None, (run.name, words(run, keys, names)))) for run in runs]
     return [f"{text} ({run.id})" if texts.count(text) > 1 else text for run, text in zip(runs, texts, strict=True)]
 
 
