@@ -20,10 +20,19 @@ LAST = 20  # evaluations that median20 and mean20 are of, as in seval/evaluate.p
 _COLUMNS = ("id", "name", "differs in", "steps", "state", *NUMBERS.values(), "finished", "code")
 
 
-def ordered(runs: Sequence[Found]) -> list[Found]:
-    """By data set, method, settings and seed."""
-    keys = few(runs)
-    return sorted(runs, key=lambda run: (run.dataset, run.method, words(run, keys), _seed(run), run.id))
+def ordered(runs: Sequence[Found], keys: Sequence[str]) -> list[Found]:
+    """By data set, method, these settings and seed."""
+
+    def place(run: Found) -> tuple:
+        return (run.dataset, run.method, [_order(run.value(key)) for key in keys], _order(run.value("SEED")), run.id)
+
+    return sorted(runs, key=place)
+
+
+def _order(value: object) -> tuple[bool, float, str]:
+    """Numbers by size, then all else."""
+    is_number = isinstance(value, int | float)
+    return (not is_number, value if is_number else 0, "" if is_number else str(value))
 
 
 def board(runs: Sequence[Found], reading: Reading) -> str:
@@ -41,7 +50,7 @@ def board(runs: Sequence[Found], reading: Reading) -> str:
             run.finished,
             run.code,
         )
-        for run in ordered(runs)
+        for run in ordered(runs, keys)
     ]
     kept = [column for column in range(len(_COLUMNS)) if any(row[column] for row in rows)]
     body = [[row[column] for column in kept] for row in rows]
@@ -97,11 +106,6 @@ def percent(run: Found, metric: str) -> str:
     return f"({text})" if text and run.state != "done" else text
 
 
-def _seed(run: Found) -> tuple[bool, int]:
-    seed = run.value("SEED")
-    return (type(seed) is not int, seed if type(seed) is int else 0)
-
-
 def comma_separated(runs: Sequence[Found]) -> str:
     """All that is known of each run, and every setting in which they differ."""
     keys = differing(runs)
@@ -110,7 +114,7 @@ def comma_separated(runs: Sequence[Found]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(map(in_csv, heads))
-    for run in ordered(runs):
+    for run in ordered(runs, few(runs)):
         cells: list[object] = [run.id, run.method, run.dataset, run.value("SEED"), run.state]
         cells += [run.faults[0] if run.faults else run.detail, run.step, run.steps]
         cells += [None if (value := run.numbers.get(metric)) is None else round(value, 10) for metric in METRICS]

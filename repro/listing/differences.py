@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from repro.listing.found import Found, cut
@@ -25,7 +25,7 @@ def differing(runs: Sequence[Found]) -> list[str]:
     own = {f"DATASET.{key}." for key, value in DEFAULTS.DATASET.items() if isinstance(value, dict)}
     several = len({run.dataset for run in known}) > 1
     asked = [key for key in keys if key in changed or several and any(key.startswith(begin) for begin in own)]
-    return [key for key in asked if key not in _NAMED and len({_text(run, key) for run in known}) > 1]
+    return [key for key in asked if key not in _NAMED and len({_value(run, key) for run in known}) > 1]
 
 
 def few(runs: Sequence[Found]) -> list[str]:
@@ -33,8 +33,8 @@ def few(runs: Sequence[Found]) -> list[str]:
     known = [run for run in runs if run.delta is not None]
     keys = []
     for key in differing(known):
-        with_set = {(run.dataset, _text(run, key)) for run in known}
-        with_method = {(run.method, run.dataset, _text(run, key)) for run in known}
+        with_set = {(run.dataset, _value(run, key)) for run in known}
+        with_method = {(run.method, run.dataset, _value(run, key)) for run in known}
         by_set = len(with_set) == len({run.dataset for run in known})
         by_method = len(with_method) == len({(run.method, run.dataset) for run in known})
         if not by_set and not (by_method and key.startswith(OF_METHOD)):
@@ -44,10 +44,10 @@ def few(runs: Sequence[Found]) -> list[str]:
 
 def _fewest(keys: Sequence[str], runs: Sequence[Found]) -> list[str]:
     """Keys that tell apart all runs that `keys` tell apart: always the one that tells most, then none too many."""
-    texts = {key: [_text(run, key) for run in runs] for key in keys}
+    values = {key: [_value(run, key) for run in runs] for key in keys}
 
     def groups(some: Sequence[str]) -> int:
-        return len(set(zip(*(texts[key] for key in some), strict=True))) if some else min(1, len(runs))
+        return len(set(zip(*(values[key] for key in some), strict=True))) if some else min(1, len(runs))
 
     taken: list[str] = []
     while groups(taken) < groups(keys):
@@ -84,5 +84,6 @@ def shown(value: Any, limit: int = _WIDEST) -> str:
     return cut(f'"{text}"' if " " in text or not text else text, limit)
 
 
-def _text(run: Found, key: str) -> str:
-    return json.dumps(run.value(key), sort_keys=True)
+def _value(run: Found, key: str) -> Hashable:
+    value = run.value(key)
+    return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value

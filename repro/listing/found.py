@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,13 @@ class Found:
     evaluations: int | None = None  # that the record summarizes
     faults: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def dataset(self) -> str:
         """The name of the data set; "" where it is not known."""
         name = None if self.delta is None else self.delta.get("DATASET.NAME", STANDARD["DATASET.NAME"])
         return name if isinstance(name, str) else ""
 
-    @property
+    @cached_property
     def method(self) -> str:
         """The name of the method or, in records that do not say it, the algorithm and the policy of each head."""
         if self.said or self.delta is None:
@@ -99,11 +100,13 @@ class Found:
         return self.delta.get(key, STANDARD.get(key))
 
 
+@lru_cache(1024)
 def recorded(key: str) -> bool:
     """Whether a key can change a result, and so is part of what a run is."""
     return not any(f"{key}.".startswith(f"{out}.") for out in NOT_IDENTITY)
 
 
+@lru_cache(4096)
 def belongs(key: str, dataset: str) -> bool:
     """Whether a key is part of what a run on that data set is."""
     node = next((name for begin, name in _NODES.items() if key.startswith(begin)), None)
