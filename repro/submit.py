@@ -40,7 +40,8 @@ from repro.launch.summary import (
     processor,
 )
 from repro.tables.command_line import Parser, add_narrowing, add_selection, command, repeated, reported, say, whole
-from repro.tables.selection import Selection, select
+from repro.tables.overview import overview
+from repro.tables.selection import Selection, is_open, select
 from seval.data.hdf5 import data_file, remedy
 from seval.errors import ConfigError, RunBusy
 
@@ -60,11 +61,13 @@ A second call, at any time, submits only missing runs. Then, for the same table:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `machine` is the cluster that is used. Raises `ConfigError` where it is wrong."""
     parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_selection(parser)
+    add_selection(parser, required=False)
     add_narrowing(parser)
     _add_own_options(parser)
     add_site_option(parser)
     args = parser.parse_args(argv)
+    if is_open(args) and {*(sys.argv[1:] if argv is None else argv)} - {"--dry-run"}:
+        parser.error("one of --table, --all and --config is needed; without a word, the tables are listed")
     args.machine = args.cluster or ("slurm" if shutil.which("sbatch") else "local")
     if args.jobs < 0 or args.array_parallelism < 0:
         parser.error(f"--jobs and --array-parallelism must be positive, but are {args.jobs}, {args.array_parallelism}")
@@ -251,6 +254,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None, again: str) -> int:
     args = parse(argv)
+    if is_open(args):
+        say(overview())
+        return 0
     try:
         with raised():
             asked = select(args)

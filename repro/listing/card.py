@@ -37,6 +37,7 @@ def _head(run: Found, everything: Sequence[Found]) -> str:
     packages = run.provenance.get("packages")
     lines = {
         "state": f"{state(run)}, {steps(run)} steps" + (f", finished {run.finished}" if run.finished else ""),
+        "trained by": run.detail if run.state == "running" else "",
         "damaged": "; ".join(run.faults),
         "folder": str(run.folder),
         "needs": "\n".join(_named(id, by_id) for id in run.needs),
