@@ -124,7 +124,8 @@ def _main(args: argparse.Namespace) -> int:
     elif len(found) < 2:
         raise ConfigError(f"both are run {asked[0]}; diff takes two different ones")
     else:
-        say(comparison(*found, reading))
+        one, other = found
+        say(comparison(one, other, reading))
     return _damaged(found)
 
 

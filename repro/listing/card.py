@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from repro.listing.board import said, state, steps
 from repro.listing.differences import shown
-from repro.listing.found import METRICS, Found, cut, whole_record
+from repro.listing.found import METRICS, Found, cut, inside, number, whole_record
 from repro.listing.logs import last_lines, log_of
 from repro.tables.reading import PROTOCOLS, Reading
 from seval.keys import STANDARD
@@ -87,7 +87,7 @@ def _settings(run: Found) -> str:
 def _splits(record: Mapping[str, Any]) -> Iterator[str]:
     rows = []
     for name, split in _items(record, "splits"):
-        counts = split.get("class_counts") if isinstance(split, dict) else None
+        counts = inside(split, "class_counts")
         if isinstance(counts, list) and counts and all(type(count) is int for count in counts):
             most = " ".join(map(str, counts[:20])) + (" ..." if len(counts) > 20 else "")
             rows.append((cut(name), str(sum(counts)), most, cut(str(split.get("sha256")))[:12]))
@@ -118,13 +118,10 @@ def _results(record: Mapping[str, Any], reading: Reading) -> Iterator[str]:
 
 def _recall(record: Mapping[str, Any], reading: Reading) -> Iterator[str]:
     """The recall of each class in the last evaluation; records have it for the averaged network on the test images."""
-    found = record.get("per_class")
-    found = found.get(reading.offset) if isinstance(found, dict) else None
-    recall = found.get("recall") if isinstance(found, dict) else None
-    if not isinstance(recall, list) or not all(each is None or type(each) in (int, float) for each in recall):
+    recall = inside(record, "per_class", reading.offset, "recall")
+    if not isinstance(recall, list) or not all(each is None or number(each) is not None for each in recall):
         return
-    split = dict(_items(record, "splits")).get("labeled")
-    counts = split.get("class_counts") if isinstance(split, dict) else None
+    counts = inside(record, "splits", "labeled", "class_counts")
     counts = counts if isinstance(counts, list) and len(counts) == len(recall) else [None] * len(recall)
     head = f"recall of each class in percent (test images, averaged network, last evaluation, offset {reading.offset})"
     if len(recall) > _CLASSES:
@@ -181,11 +178,9 @@ def _evaluations(run: Found, reading: Reading) -> Iterator[str]:
         return
     rows = []
     for line in lines[-_EVALUATIONS:]:
-        values: Any = line
-        for key in (reading.split, reading.network, reading.offset):
-            values = values.get(key) if isinstance(values, dict) else None
-        loss = [each for _, each in _items(line, "loss") if type(each) in (int, float)]
-        numbers = [_percent(values.get(metric)) if isinstance(values, dict) else "" for metric in METRICS]
+        loss = [number(each) or 0.0 for _, each in _items(line, "loss")]
+        where = (reading.split, reading.network, reading.offset)
+        numbers = [_percent(inside(line, *where, metric)) for metric in METRICS]
         rows.append((str(line.get("step")), f"{sum(loss):.3f}", *numbers))
     if rows:
         where = said(reading).rpartition(", ")[0]
@@ -200,11 +195,11 @@ def _log(run: Found) -> Iterator[str]:
 
 
 def _percent(value: object) -> str:
-    return f"{100 * value:.2f}" if isinstance(value, int | float) and not isinstance(value, bool) else ""
+    share = number(value)
+    return "" if share is None else f"{100 * share:.2f}"
 
 
 def _items(value: object, *path: str) -> list[tuple[str, Any]]:
     """The items of an object in a record, where it is one."""
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
+    value = inside(value, *path)
     return list(value.items()) if isinstance(value, Mapping) else []

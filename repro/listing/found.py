@@ -166,8 +166,7 @@ def _of_record(found: Found, record: dict, reading: Reading) -> None:
     found.step = found.steps = _whole(record, "steps")
     found.provenance = value if isinstance(value := record.get("provenance"), dict) else {}
     found.evaluations = _whole(record, "evaluations")
-    seconds = record.get("seconds")
-    found.seconds = float(seconds) if type(seconds) in (int, float) else None
+    found.seconds = number(record.get("seconds"))
     for metric in METRICS:
         with _noting(found, "record.json"), suppress(ConfigError):  # this one is not recorded
             value = reading._replace(metric=metric).of(record)
@@ -207,10 +206,8 @@ def _of_progress(found: Found, reading: Reading, damaged: bool) -> None:
         line = last_line(found.folder / "metrics.jsonl") or {}
         found.step = _whole(line, "step")
         for metric in METRICS:
-            value: Any = line
-            for key in (reading.split, reading.network, reading.offset, metric):
-                value = value.get(key) if isinstance(value, dict) else None
-            if type(value) in (int, float):
+            value = number(inside(line, reading.split, reading.network, reading.offset, metric))
+            if value is not None:
                 found.numbers[metric] = 100 * value
     with _noting(found, "claim"):
         held, failed = holder(found.folder), failure(found.folder)
@@ -224,9 +221,21 @@ def _of_progress(found: Found, reading: Reading, damaged: bool) -> None:
         found.state, found.detail = failed["kind"], cut(failed["error"])
 
 
+def inside(value: Any, *path: str) -> Any:
+    """What is at this place of an object from a file; None where there is nothing."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def number(value: Any) -> float | None:
+    """The value, if it is a number that can be shown."""
+    return float(value) if type(value) in (int, float) and abs(value) < 1e15 else None
+
+
 def _text(value: Mapping[str, Any], key: str) -> str:
     return text if isinstance(text := value.get(key), str) else ""
 
 
 def _whole(value: Mapping[str, Any], key: str) -> int | None:
-    return number if type(number := value.get(key)) is int and number >= 0 else None
+    return whole if type(whole := value.get(key)) is int and 0 <= whole < 10**15 else None

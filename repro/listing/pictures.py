@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.listing.differences import few, shortest, words
-from repro.listing.found import Found, look
+from repro.listing.found import Found, inside, look, number
 from repro.tables.reading import NETWORKS, SPLITS, Reading
 from seval.errors import ConfigError
 from seval.files import read_bytes, replace
@@ -67,16 +67,14 @@ def curve_of(lines: Iterable[Mapping[str, Any]], reading: Reading, label: str) -
     """The evaluations that have this reading; a loss that is missing is not a number."""
     curve = Curve(label)
     for line in lines:
-        value: Any = line
-        for key in (reading.split, reading.network, reading.offset, reading.metric):
-            value = value.get(key) if isinstance(value, Mapping) else None
+        value = number(inside(line, reading.split, reading.network, reading.offset, reading.metric))
         step, loss = line.get("step"), line.get("loss")
-        parts = list(loss.values()) if isinstance(loss, Mapping) else []
-        if type(step) is int and type(value) in (int, float):
+        parts = [number(part) for part in loss.values()] if isinstance(loss, Mapping) else []
+        if type(step) is int and number(step) is not None and value is not None:
             curve.steps.append(step)
             curve.accuracy.append(100 * value)
-            known = parts and all(type(part) in (int, float) for part in parts)
-            curve.losses.append(sum(parts) if known else float("nan"))
+            known = [part for part in parts if part is not None]
+            curve.losses.append(sum(known) if known and len(known) == len(parts) else float("nan"))
     return curve
 
 
@@ -86,7 +84,7 @@ def _picture(curves: Sequence[Curve], reading: Reading, ending: str) -> bytes:
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError("curves are drawn by Matplotlib, which is missing; pip install matplotlib") from None
-    fixed = {"svg.hashsalt": "seval", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+    fixed: Any = {"svg.hashsalt": "seval", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
     with rc_context({**fixed, "text.usetex": False, "text.parse_math": False}):
         figure = Figure(figsize=(9, 3.6 + 0.18 * len(curves)), layout="constrained")
         left, right = figure.subplots(1, 2)

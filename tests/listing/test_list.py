@@ -202,6 +202,9 @@ def test_a_damaged_record_is_said_in_its_line(write, call, name):
         {"provenance": {"commit": 1, "code": None, "finished": [], "packages": [], "dirty": "x", "device": {"a": 1}}},
         {"per_class": {"none": {"recall": "all"}}, "splits": [1]},
         {"per_class": {"none": {"recall": [1, "x"]}}, "splits": {"labeled": {"class_counts": [{}]}}},
+        {"seconds": 10**400, "steps": 10**400, "evaluations": 10**400, "per_class": {"none": {"recall": [10**400]}}},
+        {"results": {"test": {"ema": {"none": {"top1": {"median20": 10**400, "last": 10**400}}}}}},
+        {"splits": {"labeled": {"class_counts": [10**4000]}}, "config": {"SEED": 10**4000}},
         {"splits": {"labeled": 3}, "prerequisites": [1, None, "x\x1b"], "method": "\x1b[2J" * 100},
     ],
 )
