@@ -56,7 +56,8 @@ def board(runs: Sequence[Found], reading: Reading) -> str:
     body = [[row[column] for column in kept] for row in rows]
     sides = ["right" if _COLUMNS[column] in (*NUMBERS.values(), "steps") else "left" for column in kept]
     table = tabulate(body, [_COLUMNS[column] for column in kept], disable_numparse=True, colalign=sides)
-    return "\n".join([table, "", counted(runs), _note(runs, reading)])
+    notes = [_note(runs, reading)] if any(run.numbers for run in runs) else []
+    return "\n".join([table, "", counted(runs), *notes])
 
 
 def _note(runs: Sequence[Found], reading: Reading) -> str:

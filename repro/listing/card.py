@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from repro.listing.board import said, state, steps
+from repro.listing.board import said, steps
 from repro.listing.differences import shown
 from repro.listing.found import METRICS, Found, cut, inside, number, whole_record
 from repro.listing.logs import last_lines, log_of
@@ -36,8 +36,8 @@ def _head(run: Found, everything: Sequence[Found]) -> str:
     children = [other.id for other in everything if run.id in other.needs]
     packages = run.provenance.get("packages")
     lines = {
-        "state": f"{state(run)}, {steps(run)} steps" + (f", finished {run.finished}" if run.finished else ""),
-        "trained by": run.detail if run.state == "running" else "",
+        "state": f"{run.state}, {steps(run)} steps" + (f", finished {run.finished}" if run.finished else ""),
+        "trained by" if run.state == "running" else "why": run.detail,
         "damaged": "; ".join(run.faults),
         "folder": str(run.folder),
         "needs": "\n".join(_named(id, by_id) for id in run.needs),
