@@ -21,6 +21,7 @@ from contextlib import nullcontext
 import torch
 
 from repro.launch.costs import Costs
+from repro.launch.data import missing_data
 from repro.launch.environment import ignored
 from repro.launch.ledger import alone
 from repro.launch.local import Debug, Local, carry_out
@@ -42,7 +43,6 @@ from repro.launch.summary import (
 from repro.tables.command_line import Parser, add_narrowing, add_selection, command, repeated, reported, say, whole
 from repro.tables.overview import overview
 from repro.tables.selection import Selection, is_open, select
-from seval.data.hdf5 import data_file, remedy
 from seval.errors import ConfigError, RunBusy
 
 EXAMPLES = """\
@@ -168,16 +168,10 @@ def _submit(
 
 def _check_data(tasks: Mapping[str, Task], only_print: bool) -> None:
     """Prevent hundreds of failures because a file is missing; an image may have a file that the host has not."""
-    asked = {task.run.cfg.DATASET.NAME: task.run.cfg.DATASET.ROOT for task in tasks.values()}
-    absent = [file for name, root in asked.items() if not (file := data_file(name, root)).is_file()]
-    if absent:
-        message = (
-            f"there is no {', '.join(map(str, absent))}; SEVAL_DATA names another folder, and this makes "
-            f"{'it' if len(absent) == 1 else 'them'}:\n  " + "\n  ".join(map(remedy, absent))
-        )
+    if absent := missing_data(task.run for task in tasks.values()):
         if not only_print:
-            raise ConfigError(message)
-        say(f"note: {message}")
+            raise ConfigError(absent)
+        say(f"note: {absent}")
 
 
 def _cancel(launcher: Launcher, found: Mapping[str, State], dry_run: bool) -> int:

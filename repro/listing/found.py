@@ -190,6 +190,7 @@ def _of_start(found: Found) -> None:
         if not isinstance(content, dict):
             raise ValueError("it has no keys and values")
         settings = flatten(content)
+        found.said = _text(settings, "METHOD.NAME")
         dataset = str(settings.get("DATASET.NAME"))
         found.delta = _differing({key: value for key, value in settings.items() if belongs(key, dataset)})
         found.steps = _whole(settings, "SOLVER.MAX_ITER")
