@@ -93,7 +93,7 @@ def _check_command(words: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0; 2: bad input, or a damaged record among the runs that were asked for; 130: interrupted."""
+    """0; 2: bad input, or a record among the runs asked for that cannot be used; 130: interrupted."""
     return reported(lambda: _main(parse(argv)))
 
 
@@ -154,7 +154,7 @@ def _elsewhere(args: argparse.Namespace) -> list[str]:
 
 
 def _damaged(found: Sequence[Found]) -> int:
-    return 2 if any(run.state == "damaged" for run in found) else 0
+    return 2 if any(run.broken for run in found) else 0
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def steps(run: Found) -> str:
     """`1200`, or `135/1200`."""
     if run.state == "done" and run.step == run.steps:
         return "" if run.step is None else str(run.step)
-    return f"{'?' if run.step is None and run.state == 'damaged' else run.step or 0}/{run.steps or '?'}"
+    return f"{'?' if run.step is None and run.broken else run.step or 0}/{run.steps or '?'}"
 
 
 def state(run: Found) -> str:

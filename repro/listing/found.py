@@ -23,7 +23,7 @@ from seval.record import last_line, read_record
 from seval.text import printable, short
 
 #: What can be told of a run by its files; what is only queued has none.
-STATES = ("done", "running", "resumable", "canceled", "oom", "crashed", "damaged", "new")
+STATES = ("done", "running", "resumable", "canceled", "oom", "crashed", "damaged", "unreadable", "new")
 #: The metrics of a line; all that a record has are read.
 METRICS = ("top1", "balanced_accuracy", "geometric_mean", "many", "medium", "few")
 #: The beginning of the keys of each data set's own node.
@@ -49,6 +49,7 @@ class Found:
     seconds: float | None = None
     evaluations: int | None = None  # that the record summarizes
     faults: list[str] = field(default_factory=list)
+    broken: str = ""  # what is wrong with the record: "damaged" or, where that is not known, "unreadable"
 
     @cached_property
     def dataset(self) -> str:
@@ -128,7 +129,7 @@ def look(folder: Path, reading: Reading) -> Found:
     if found.delta is None:
         _of_start(found)
     if not record:
-        _of_progress(found, reading, damaged=bool(found.faults) and found.faults[0].startswith("record.json"))
+        _of_progress(found, reading)
     return found
 
 
@@ -154,6 +155,8 @@ def _noting(found: Found, name: str) -> Iterator[None]:
         words = words.removeprefix(name).removeprefix(" is damaged ").removeprefix(": ").partition("; move it away")[0]
         words = words[1:-1] if words.startswith("(") and words.endswith(")") else words
         found.faults.append(cut(f"{name}: {words or type(error).__name__}"))
+        if name == "record.json":
+            found.broken = "unreadable" if isinstance(error, OSError | MemoryError) else "damaged"
 
 
 def _of_record(found: Found, record: dict, reading: Reading) -> None:
@@ -172,7 +175,7 @@ def _of_record(found: Found, record: dict, reading: Reading) -> None:
             value = reading._replace(metric=metric).of(record)
             if value is not None:
                 found.numbers[metric] = value
-    found.state = "damaged" if found.faults else "done"
+    found.state = found.broken or "done"
 
 
 def _of_start(found: Found) -> None:
@@ -200,8 +203,8 @@ def _differing(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if STANDARD.get(key, ...) != value}
 
 
-def _of_progress(found: Found, reading: Reading, damaged: bool) -> None:
-    """How far a run is that has no record, or a damaged one."""
+def _of_progress(found: Found, reading: Reading) -> None:
+    """How far a run is that has no record, or one that cannot be used."""
     held = failed = None
     with _noting(found, "metrics.jsonl"):
         line = last_line(found.folder / "metrics.jsonl") or {}
@@ -216,8 +219,8 @@ def _of_progress(found: Found, reading: Reading, damaged: bool) -> None:
     if held:
         found.state = "running"
         found.detail = cut(f"process {held.get('pid', '?')} on {held.get('host', 'another host')}")
-    elif damaged:
-        found.state = "damaged"
+    elif found.broken:
+        found.state = found.broken
     elif failed:
         found.state, found.detail = failed["kind"], cut(failed["error"])
 

@@ -232,6 +232,9 @@ def test_a_file_that_cannot_be_read_is_never_a_traceback(write, call, name, kind
     for words in ([], ["show", "a"], ["csv"], ["diff", "a", "b"]):
         code, out, err = call(*words)
         assert code in (0, 2) and not err and "\x1b" not in out
+    if name == "record.json":
+        word = "damaged" if kind == "garbage" else "unreadable"  # only what was read is called damaged
+        assert f"{word}: record.json: " in rows(call()[1])[A] and rows(call(f"state={word}")[1]).keys() == {A}
     if name in ("record.json", "run.json", "config.yaml"):
         assert f"{name}: " in rows(call()[1])[A]
 
@@ -240,7 +243,7 @@ def test_a_file_with_the_name_of_a_run_is_said_in_its_line(write, call, tmp_path
     write(B)
     (tmp_path / "runs" / A).write_text("")
     code, out, err = call()
-    assert (code, err) == (2, "") and "damaged: record.json: Not a directory" in rows(out)[A]
+    assert (code, err) == (2, "") and "unreadable: record.json: Not a directory" in rows(out)[A]
 
 
 def test_old_records_say_less(write, call):

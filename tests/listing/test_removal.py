@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,3 +164,28 @@ def test_as_a_process_it_asks_nobody(write, tmp_path):
     given = [sys.executable, str(ROOT / "repro" / "runs.py"), "rm", "a"]
     done = subprocess.run(given, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8")
     assert done.returncode == 2 and done.stderr.startswith("error: nobody can be asked") and Path("runs", A).exists()
+
+
+def test_it_asks_on_a_real_terminal(write, tmp_path):
+    write(A)
+    write(B)
+    for id, text, gone in ((A, b"n\n", False), (A, b"y\n", True), (B, b"\x03", False)):
+        ours, theirs = os.openpty()
+        given = [sys.executable, str(ROOT / "repro" / "runs.py"), "rm", id]
+        child = subprocess.Popen(
+            given, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=_own_terminal
+        )
+        os.close(theirs)
+        said = b""
+        while b"[y/N]" not in said:
+            said += os.read(ours, 1000)
+        os.write(ours, text)
+        assert child.wait(60) == (130 if text == b"\x03" else not gone)
+        os.close(ours)
+        assert Path("runs", id).exists() != gone
+
+
+def _own_terminal() -> None:
+    """So that ^C, written to it, is a signal."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
