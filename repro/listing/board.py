@@ -72,7 +72,7 @@ def _note(runs: Sequence[Found], reading: Reading) -> str:
 
 def said(reading: Reading) -> str:
     """What numbers of such a reading are, in words."""
-    offset = "" if reading.offset == "none" else f", less the offset {reading.offset}"
+    offset = ", no offset" if reading.offset == "none" else f", less the offset {reading.offset}"
     return f"{SPLITS[reading.split]}, {NETWORKS[reading.network]}{offset}, {PROTOCOLS[reading.protocol]}"
 
 

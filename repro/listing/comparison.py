@@ -38,7 +38,8 @@ def _settings(one: Found, other: Found) -> str:
     if not keys:
         return "they have the same settings; what a run depends on is part of what it is, too"
     rows = [
-        (cut(key), *("—" if run.value(key) is None else shown(run.value(key)) for run in (one, other))) for key in keys
+        (cut(key), *("—" if run.value(key) is None else shown(run.value(key), 400) for run in (one, other)))
+        for key in keys
     ]
     return tabulate(rows, ["settings that differ", one.id, other.id], disable_numparse=True)
 
@@ -59,7 +60,7 @@ def _numbers(one: Found, other: Found, reading: Reading) -> list[str]:
         return ["neither has a record to compare" if not any(records) else "their records have no such numbers"]
     heads = ["offset", "metric", one.id, other.id, "difference"]
     sides = ["left", "left", "right", "right", "right"]
-    words = said(reading._replace(offset="none"))
+    words = said(reading._replace(offset="none")).replace(", no offset", "")
     return [f"in percent: {words}\n" + tabulate(rows, heads, disable_numparse=True, colalign=sides)]
 
 

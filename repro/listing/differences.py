@@ -80,8 +80,9 @@ def shortest(keys: Sequence[str]) -> dict[str, str]:
 
 def shown(value: Any, limit: int = _WIDEST) -> str:
     """A setting as it is written on a command line."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return cut(f'"{text}"' if " " in text or not text else text, limit)
+    if not isinstance(value, str):
+        return cut(json.dumps(value), limit)
+    return cut(f'"{value}"' if " " in value or not value else value, limit)
 
 
 def _value(run: Found, key: str) -> Hashable:

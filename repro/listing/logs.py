@@ -18,10 +18,11 @@ def log_of(folder: Path) -> Path | None:
 
     What is printed on a terminal is kept nowhere.
     """
-    own = [path for end in ("err", "out") for path in (folder.parent / "submitit" / folder.name).glob(f"*.{end}")]
+    own = folder.parent / "submitit" / folder.name
+    written = [[path for path in own.glob(f"*.{end}") if _read(path, 1)] for end in ("err", "out")]
     jobs = sorted((folder.parent / "slurm" / "logs").glob("*_log.out"), key=_age)[:_MOST]
     of_job = next((path for path in jobs if f"run {folder.name}".encode() in _read(path, _BEGIN)), None)
-    found = sorted([path for path in own if _read(path, 1)] + ([of_job] if of_job else []), key=_age)
+    found = sorted([*(written[0] or written[1]), *([of_job] if of_job else [])], key=_age)  # a run writes to .err
     return found[0] if found else None
 
 
