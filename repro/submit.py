@@ -20,6 +20,7 @@ from contextlib import nullcontext
 
 import torch
 
+from repro.launch.arguments import add_own_options
 from repro.launch.costs import Costs
 from repro.launch.data import missing_data
 from repro.launch.environment import ignored
@@ -40,7 +41,7 @@ from repro.launch.summary import (
     overruled,
     processor,
 )
-from repro.tables.command_line import Parser, add_narrowing, add_selection, command, repeated, reported, say, whole
+from repro.tables.command_line import Parser, add_narrowing, add_selection, command, repeated, reported, say
 from repro.tables.overview import overview
 from repro.tables.selection import Selection, is_open, select
 from seval.errors import ConfigError, RunBusy
@@ -63,7 +64,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_selection(parser, required=False)
     add_narrowing(parser)
-    _add_own_options(parser)
+    add_own_options(parser)
     add_site_option(parser)
     args = parser.parse_args(argv)
     if is_open(args) and {*(sys.argv[1:] if argv is None else argv)} - {"--dry-run"}:
@@ -83,36 +84,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.array_parallelism and args.machine != "slurm":
         parser.error(f"--array-parallelism is for --cluster slurm, but this is {args.machine}; here it is --jobs")
     return args
-
-
-def _add_own_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--cluster",
-        choices=("slurm", "local", "debug"),
-        help="slurm: job arrays; local: processes on this machine; debug: one run after another, in this process "
-        "(default: slurm where sbatch is found, else local)",
-    )
-    parser.add_argument(
-        "--jobs", type=whole, default=0, help="local: runs at once (default: one per GPU, else per core)"
-    )
-    parser.add_argument(
-        "--array-parallelism", type=whole, default=0, metavar="N", help="slurm: elements of an array that run at once"
-    )
-    parser.add_argument(
-        "--retry",
-        nargs="+",
-        choices=("oom", "crashed", "timeout", "done"),
-        default=(),
-        help="slurm: only runs that failed in this way, and runs that depend on them; oom with twice the memory, "
-        "timeout with twice the time; everywhere: done, to do again what is done, such as after a change of the code; "
-        "what was there is moved to OUTPUT_DIR/.old",
-    )
-    parser.add_argument(
-        "--cancel",
-        action="store_true",
-        help="slurm: end what these tables have in the queue, including runs that other tables share",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
 
 
 def _set_aside(asked: Selection, dry_run: bool) -> None:
