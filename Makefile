@@ -61,6 +61,7 @@ bench: $(VENV)/ready  ## run all benchmarks
 	$(RUN)/python benchmarks/prepare.py
 	$(RUN)/python benchmarks/status.py
 	$(RUN)/python benchmarks/report.py
+	$(RUN)/python benchmarks/runs.py
 	$(RUN)/python benchmarks/step.py
 
 lock: $(VENV)/ready  ## pin the container's packages, keeping valid pins; LOCK_ARGS=--upgrade updates all pins

@@ -17,14 +17,15 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from repro.tables.command_line import Parser, add_selection, command, reported, say
+from repro.tables.command_line import Parser, add_selection, command, repeated, reported, say
 from repro.tables.page import comma_separated, latex, markdown, of_one
 from repro.tables.reading import PROTOCOLS
-from repro.tables.selection import Selection, asked_tables, select
+from repro.tables.selection import Selection, asked_tables, is_open, naming, select
 from seval.files import replace, told
 
 EXAMPLES = """\
 examples:
+  python repro/aggregate.py                                   every table that has a record; says which
   python repro/aggregate.py --table demo                      writes paper_tables/demo.md, .csv and .tex
   python repro/aggregate.py --table demo --protocol mean20    another number from the same records; retrains nothing
   python repro/aggregate.py --table demo --strict             exit code 1 while runs are missing
@@ -37,7 +38,7 @@ _LEFT_OVER = 3600  # seconds after which a file that was being written is that o
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `ConfigError` where it is wrong."""
     parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_selection(parser)
+    add_selection(parser, required=False)
     parser.add_argument("--protocol", choices=PROTOCOLS, help="read this protocol instead of the table's")
     parser.add_argument("--out", type=Path, help="folder to write to (default: the folder of the table's file)")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if runs of a cell are missing")
@@ -64,13 +65,20 @@ def _aggregate(args: argparse.Namespace) -> int:
     found = {}
     for table in asked_tables(args):
         table = table.forcing(protocol=args.protocol)
-        cells = found[table.name] = list(table.cells(["OUTPUT_DIR", output]))
+        cells = list(table.cells(["OUTPUT_DIR", output]))
+        if is_open(args) and not any(run.done() for cell in cells for run in cell.runs.values()):
+            continue
+        found[table.name] = cells
         page = markdown(table, cells, options)
         folder = args.out or table.path.parent
         pages = {".md": page, ".csv": comma_separated(table, cells), ".tex": latex(table, cells)}
         write(folder, table.name, pages)
-        say(page, f"{folder / table.name}.md, .csv, .tex")
-    return _missing(args, Selection(found))
+        say(*([] if is_open(args) else [page]), f"{folder / table.name}.md, .csv, .tex")
+    if not found:
+        words = f"no table has a record in {output}; this lists the tables:\n  {repeated('submit', [])}"
+        say(words, error=True)
+        return int(args.strict)
+    return _missing(naming(args, found) if is_open(args) else args, Selection(found))
 
 
 def _missing(args: argparse.Namespace, asked: Selection) -> int:

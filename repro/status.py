@@ -21,18 +21,29 @@ from collections.abc import Container, Mapping, Sequence
 from tabulate import tabulate
 
 from repro.launch.costs import Costs
+from repro.launch.failures import failure
 from repro.launch.queue import Queue, SlurmError, warn
 from repro.launch.site import Site, add_site_option, find_site
-from repro.launch.states import FAILED, STATES, State, counts, failure, states
+from repro.launch.states import FAILED, STATES, State, counts, states
 from repro.launch.summary import processor
-from repro.tables.command_line import Parser, add_narrowing, add_selection, command, reported, say
+from repro.tables.command_line import (
+    Parser,
+    add_narrowing,
+    add_selection,
+    command,
+    list_of_runs,
+    repeated,
+    reported,
+    say,
+)
 from repro.tables.page import of_one
-from repro.tables.selection import Selection, Use, select
+from repro.tables.selection import Selection, Use, is_open, naming, select
 from seval.run import Run
 from seval.text import printable
 
 EXAMPLES = """\
 examples:
+  python repro/status.py                            every table that has a run
   python repro/status.py --table 2                  a table of cells and seeds
   python repro/status.py --table 2 --watch          the same, printed again and again
   python repro/status.py --table 2 --failed         the error and the log of every run that failed
@@ -172,6 +183,13 @@ def report(args: argparse.Namespace, asked: Selection, damaged: Mapping[str, str
         found = states(runs, folder, None)
         notes.append(f"SLURM does not answer ({error}): what is queued or running there is not shown")
         say(notes[-1], error=True)
+    if is_open(args):
+        begun = [name for id, use in uses.items() if _has_begun(found[id]) for name in use.tables]
+        asked = asked.only(begun)
+        if not (uses := asked.runs()) and not args.json:
+            return _nothing(args, asked)
+        args = naming(args, asked.tables)
+        notes.append(f"runs of every table and of none, by name:\n  {list_of_runs(args)}")
     if args.json:
         return as_json(uses, found, damaged)
     if args.failed:
@@ -180,10 +198,20 @@ def report(args: argparse.Namespace, asked: Selection, damaged: Mapping[str, str
     return "\n".join([board(asked, uses, found, damaged), costs(uses, found, site), *numbers, *notes])
 
 
+def _has_begun(state: State) -> bool:
+    """Whether it has a folder, a job or a result."""
+    return state.kind != "new" or state.progress is not None
+
+
+def _nothing(args: argparse.Namespace, asked: Selection) -> str:
+    words = f"no table has a run in {asked.output}; this lists the tables, and then all runs in that folder:"
+    return f"{words}\n  {repeated('submit', [])}\n  {list_of_runs(args)}"
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `ConfigError` where it is wrong."""
     parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_selection(parser)
+    add_selection(parser, required=False)
     add_narrowing(parser)
     add_site_option(parser)
     form = parser.add_mutually_exclusive_group()

@@ -20,7 +20,9 @@ from contextlib import nullcontext
 
 import torch
 
+from repro.launch.arguments import add_own_options
 from repro.launch.costs import Costs
+from repro.launch.data import missing_data
 from repro.launch.environment import ignored
 from repro.launch.ledger import alone
 from repro.launch.local import Debug, Local, carry_out
@@ -39,9 +41,9 @@ from repro.launch.summary import (
     overruled,
     processor,
 )
-from repro.tables.command_line import Parser, add_narrowing, add_selection, command, repeated, reported, say, whole
-from repro.tables.selection import Selection, select
-from seval.data.hdf5 import data_file, remedy
+from repro.tables.command_line import Parser, add_narrowing, add_selection, command, repeated, reported, say
+from repro.tables.overview import overview
+from repro.tables.selection import Selection, is_open, select
 from seval.errors import ConfigError, RunBusy
 
 EXAMPLES = """\
@@ -60,11 +62,13 @@ A second call, at any time, submits only missing runs. Then, for the same table:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `machine` is the cluster that is used. Raises `ConfigError` where it is wrong."""
     parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_selection(parser)
+    add_selection(parser, required=False)
     add_narrowing(parser)
-    _add_own_options(parser)
+    add_own_options(parser)
     add_site_option(parser)
     args = parser.parse_args(argv)
+    if is_open(args) and {*(sys.argv[1:] if argv is None else argv)} - {"--dry-run"}:
+        parser.error("one of --table, --all and --config is needed; without a word, the tables are listed")
     args.machine = args.cluster or ("slurm" if shutil.which("sbatch") else "local")
     if args.jobs < 0 or args.array_parallelism < 0:
         parser.error(f"--jobs and --array-parallelism must be positive, but are {args.jobs}, {args.array_parallelism}")
@@ -80,36 +84,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.array_parallelism and args.machine != "slurm":
         parser.error(f"--array-parallelism is for --cluster slurm, but this is {args.machine}; here it is --jobs")
     return args
-
-
-def _add_own_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--cluster",
-        choices=("slurm", "local", "debug"),
-        help="slurm: job arrays; local: processes on this machine; debug: one run after another, in this process "
-        "(default: slurm where sbatch is found, else local)",
-    )
-    parser.add_argument(
-        "--jobs", type=whole, default=0, help="local: runs at once (default: one per GPU, else per core)"
-    )
-    parser.add_argument(
-        "--array-parallelism", type=whole, default=0, metavar="N", help="slurm: elements of an array that run at once"
-    )
-    parser.add_argument(
-        "--retry",
-        nargs="+",
-        choices=("oom", "crashed", "timeout", "done"),
-        default=(),
-        help="slurm: only runs that failed in this way, and runs that depend on them; oom with twice the memory, "
-        "timeout with twice the time; everywhere: done, to do again what is done, such as after a change of the code; "
-        "what was there is moved to OUTPUT_DIR/.old",
-    )
-    parser.add_argument(
-        "--cancel",
-        action="store_true",
-        help="slurm: end what these tables have in the queue, including runs that other tables share",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
 
 
 def _set_aside(asked: Selection, dry_run: bool) -> None:
@@ -165,16 +139,10 @@ def _submit(
 
 def _check_data(tasks: Mapping[str, Task], only_print: bool) -> None:
     """Prevent hundreds of failures because a file is missing; an image may have a file that the host has not."""
-    asked = {task.run.cfg.DATASET.NAME: task.run.cfg.DATASET.ROOT for task in tasks.values()}
-    absent = [file for name, root in asked.items() if not (file := data_file(name, root)).is_file()]
-    if absent:
-        message = (
-            f"there is no {', '.join(map(str, absent))}; SEVAL_DATA names another folder, and this makes "
-            f"{'it' if len(absent) == 1 else 'them'}:\n  " + "\n  ".join(map(remedy, absent))
-        )
+    if absent := missing_data(task.run for task in tasks.values()):
         if not only_print:
-            raise ConfigError(message)
-        say(f"note: {message}")
+            raise ConfigError(absent)
+        say(f"note: {absent}")
 
 
 def _cancel(launcher: Launcher, found: Mapping[str, State], dry_run: bool) -> int:
@@ -250,6 +218,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None, again: str) -> int:
     args = parse(argv)
+    if is_open(args):
+        say(overview())
+        return 0
     try:
         with raised():
             asked = select(args)

@@ -14,7 +14,7 @@ import pytest
 
 import main
 from docs import figures
-from repro import aggregate, prepare, report, status, submit
+from repro import aggregate, prepare, report, runs, status, submit
 from seval.config import load
 from seval.data.hdf5 import data_file
 from seval.errors import ConfigError
@@ -110,11 +110,14 @@ def try_command(words: list[str], folder: Path) -> None:
     elif name == "main.py":
         try_run(given, folder)
     elif name in ("repro/submit.py", "repro/status.py"):
-        assert submit.select({"repro/submit.py": submit, "repro/status.py": status}[name].parse(given))
+        args = {"repro/submit.py": submit, "repro/status.py": status}[name].parse(given)
+        assert submit.is_open(args) or submit.select(args)
     elif name == "repro/aggregate.py":
         assert aggregate.main([*given, "--output-dir", str(folder), "--out", str(folder)]) == 0
     elif name == "repro/report.py":
         assert report.asked_tables(report.parse(given)) if given else report.parse(given)
+    elif name == "repro/runs.py":
+        assert runs.parse(given).command in runs.COMMANDS
     elif given == ["--help"]:
         with pytest.raises(SystemExit, match="0"):
             prepare.main(given)
@@ -174,7 +177,7 @@ def test_every_command_runs_or_is_read_by_its_own_parser(page, example, tmp_path
 
 def test_the_manual_shows_commands():
     names = {words[0] for page in MANUAL for words in commands(page)}
-    scripts = {f"repro/{name}.py" for name in ("prepare", "submit", "status", "aggregate")}
+    scripts = {f"repro/{name}.py" for name in ("prepare", "submit", "status", "aggregate", "runs")}
     assert names >= {"main.py", "make", *scripts}
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 

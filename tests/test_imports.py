@@ -13,6 +13,7 @@ from tests.settings import ROOT
 #: From the highest floor down. A module imports from its own room and from lower floors, never from one beside it.
 FLOORS = (
     ("main", "commands"),
+    ("repro.listing",),
     ("repro.launch", "repro.pages"),
     ("repro.tables",),
     ("seval.command",),
@@ -38,7 +39,7 @@ FILES = {
 def room(module: str) -> str:
     """The room of a module: its package below the top, or the file itself."""
     top, _, rest = module.partition(".")
-    if top == "repro" and module not in ("repro.launch", "repro.tables") and "." not in rest:
+    if top == "repro" and module not in ("repro.launch", "repro.listing", "repro.tables") and "." not in rest:
         return "commands"
     return f"{top}.{rest.partition('.')[0]}".rstrip(".")
 

@@ -43,6 +43,18 @@ def data_file(run: Run) -> Path:
     return hdf5.data_file(run.cfg.DATASET.NAME, run.cfg.DATASET.ROOT)
 
 
+def missing_data(runs: Iterable[Run]) -> str:
+    """Which data sets of the runs are not here, and what makes them: hundreds of jobs would fail for it. "" if none."""
+    asked = {run.cfg.DATASET.NAME: file for run in runs if not (file := data_file(run)).is_file()}
+    if not asked:
+        return ""
+    makes = "it" if len(asked) == 1 else "them"
+    there = (
+        f"there is no {', '.join(map(str, asked.values()))}; SEVAL_DATA names another folder, and this makes {makes}"
+    )
+    return f"{there}:\n  " + "\n  ".join(hdf5.remedy(file) for file in asked.values())
+
+
 def stage(run: Run, scratch: str) -> Run:
     """The run with its data set on the node's own disk, copied there unless it is; a failed copy is no error."""
     folder, source = Path(os.path.expandvars(scratch)), data_file(run)

@@ -8,12 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from repro.launch.failures import failure
 from repro.launch.queue import UNREAD, Job, Queue, latest
-from seval import files
 from seval.claim import holder
 from seval.errors import RecordError
 from seval.run import Run
-from seval.text import printable
 
 #: The states of a run, with the words that are shown, in the order of counting.
 STATES = {
@@ -34,8 +33,6 @@ LIVE = ("running", "queued", "waiting")
 FAILED = ("timeout", "oom", "crashed")
 #: Not submitted again unless asked for: the run would end the same way.
 HELD = ("oom", "crashed")
-#: What a worker leaves as the kind of its failure.
-_LEFT = ("oom", "crashed", "canceled", "resumable")
 _ENDED = {
     "TIMEOUT": "timeout",
     "DEADLINE": "timeout",
@@ -192,24 +189,6 @@ def _unknown(job: Job) -> str:
         f"{job.reason}, which cannot be read; once `squeue --name={name}` and its accounting show that it ended, "
         f"move {name}.json out of the folder slurm, and it counts as never submitted"
     )
-
-
-def fail(folder: Path, kind: str, error: str, trace: str, submission: str = "") -> None:
-    """Keep in a run's folder why it failed, until it is started again."""
-    with suppress(OSError):  # a full or read-only disk may be the very reason
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(
-            folder / "failure.json", {"kind": kind, "error": error, "traceback": trace, "submission": submission}
-        )
-
-
-def failure(folder: Path) -> dict | None:
-    """Why the last attempt failed, if it left a reason."""
-    with suppress(OSError, ValueError):
-        found = files.read_json(folder / "failure.json", {"kind": str, "error": str})
-        if found["kind"] in _LEFT:
-            return found | {"error": printable(found["error"])}
-    return None
 
 
 def counts(found: Mapping[str, State]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from repro.launch import states
+from repro.launch import failures, states
 from repro.launch.data import data_file, stage
 from repro.launch.ledger import Submission
 from seval.config import load
@@ -105,7 +105,7 @@ def explained(folder: Path, submission: str = "") -> Iterator[None]:
         yield
     except Exception as error:
         words = " ".join(f"{type(error).__name__}: {error}".split())
-        states.fail(folder, kind_of(error), words, traceback.format_exc(), submission)
+        failures.fail(folder, kind_of(error), words, traceback.format_exc(), submission)
         raise
 
 

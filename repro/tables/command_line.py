@@ -64,9 +64,9 @@ def named(text: str) -> str:
     return text
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
+def add_selection(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """--table, --all or --config, and the folder of the runs."""
-    group = parser.add_mutually_exclusive_group(required=True)
+    group = parser.add_mutually_exclusive_group(required=required)
     group.add_argument(
         "--table",
         nargs="+",
@@ -105,6 +105,11 @@ def command(script: str, args: argparse.Namespace, *more: str) -> str:
     taken = (*_TAKEN[script], *(["seeds"] if args.config and script == "aggregate" else []))
     words += [word for name in taken for word in _option(name, getattr(args, name, None))]
     return repeated(script, [*words, *more, *(["--", *args.overrides] if behind else [])])
+
+
+def list_of_runs(args: argparse.Namespace) -> str:
+    """The line that lists every run in the caller's folder."""
+    return repeated("runs", _option("output_dir", args.output_dir))
 
 
 def repeated(script: str, words: Sequence[str]) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from seval.errors import ConfigError, RecordError
-from seval.run import Run
 from seval.text import short
+
+if TYPE_CHECKING:  # NumPy and PyTorch take long to import, and who lists runs needs neither
+    from seval.run import Run
 
 #: Metrics that are numbers of classes: whether recall and precision are above the average; None counts all classes.
 CASES: dict[str, tuple[bool, bool] | None] = {
@@ -147,19 +147,21 @@ def class_count(
     recall: Sequence[float | None], precision: Sequence[float | None], case: tuple[bool, bool] | None
 ) -> int:
     """How many classes with test images are of that case; a class that is never predicted has low precision."""
+    import numpy as np
+
     recalls, precisions = (np.array(values, float) for values in (recall, precision))  # None becomes nan
     present = np.isfinite(recalls)
     if case is None:
         return int(present.sum())
-    high = [_above_average(values) for values in (recalls, precisions)]
+    high = [  # nan is not above
+        values > (np.nanmean(values) if np.isfinite(values).any() else 0.0) for values in (recalls, precisions)
+    ]
     return int((present & (high[0] == case[0]) & (high[1] == case[1])).sum())
-
-
-def _above_average(values: np.ndarray) -> np.ndarray:
-    return values > (np.nanmean(values) if np.isfinite(values).any() else 0.0)  # nan is not
 
 
 def mean_std(values: Iterable[float]) -> tuple[float, float]:
     """Mean and population standard deviation, which is what papers of this field print."""
+    import numpy as np
+
     values = list(values)
     return float(np.mean(values)), float(np.std(values))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from repro.tables.reading import Reading, Records
-from repro.tables.table import Cell, Table, find_table, tables_of_the_paper
+from repro.tables.table import Cell, Table, all_tables, find_table, tables_of_the_paper
 from repro.tables.yaml_file import check_known, check_level
 from seval.config import flatten, load
 from seval.defaults import DEFAULTS
@@ -67,6 +68,10 @@ class Selection:
                             use.cell, use.seed = cell, seed
         return found
 
+    def only(self, tables: Collection[str]) -> Selection:
+        """The same of some of its tables."""
+        return Selection({name: self.tables[name] for name in self.tables if name in tables}, self.output)
+
     def damaged(self) -> dict[str, str]:
         """By id, a line about each record that cannot be read or is not that of its run."""
         found = {}
@@ -103,13 +108,18 @@ def select(args: argparse.Namespace) -> Selection:
 
 
 def asked_tables(args: argparse.Namespace) -> list[Table]:
-    """The tables of --table or --all. Raises `ConfigError`, also for KEY VALUE pairs, which belong to --config."""
+    """The tables of --table or --all, and every one where neither is given.
+
+    Raises `ConfigError`, also for KEY VALUE pairs, which belong to --config.
+    """
     names = list(args.table or ())
     keys = [place for place, word in enumerate(names) if word in flatten(DEFAULTS)]
     settings = [*names[keys[0] :], *args.overrides] if keys else args.overrides
     if settings:
         folder = "; the folder of the runs of a table is --output-dir" if "OUTPUT_DIR" in settings else ""
         raise ConfigError(f"KEY VALUE pairs go with --config, which is missing: {' '.join(settings)}{folder}")
+    if is_open(args):
+        return all_tables()
     asked = tables_of_the_paper() if args.all else [find_table(name) for name in dict.fromkeys(names)]
     known: dict[str, Table] = {}
     for table in asked:
@@ -117,6 +127,16 @@ def asked_tables(args: argparse.Namespace) -> list[Table]:
         if other.path.resolve() != table.path.resolve():
             raise ConfigError(f"{other.path} and {table.path} have the same name; call the command for each of them")
     return list(known.values())
+
+
+def is_open(args: argparse.Namespace) -> bool:
+    """Whether the command line names nothing: it is about every table of which something is there."""
+    return not (args.table or args.all or args.config)
+
+
+def naming(args: argparse.Namespace, tables: Collection[str]) -> argparse.Namespace:
+    """The command line that names these tables of `paper_tables/`."""
+    return argparse.Namespace(**vars(args) | {"table": list(tables) or None})
 
 
 def _single(args: argparse.Namespace) -> Selection:

@@ -174,6 +174,13 @@ def find_table(name: str) -> Table:
     return Table.read(path)
 
 
+def all_tables() -> list[Table]:
+    """Those in `paper_tables/`; first the paper's by their numbers, then the others by their names."""
+    paper = tables_of_the_paper()
+    known = {table.path for table in paper}
+    return [*paper, *(Table.read(file) for file in sorted(TABLES.glob("*.yaml")) if file not in known)]
+
+
 def tables_of_the_paper() -> list[Table]:
     """Those that have a number, in order."""
     files = [file for file in TABLES.glob("table*.yaml") if re.fullmatch(r"table\d+", file.stem)]

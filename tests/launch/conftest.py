@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from repro import status, submit
-from repro.launch import states
+from repro.launch import failures
 from repro.launch.answers import elements
 from repro.launch.ledger import Submission, submissions
 from repro.tables import table as tables
@@ -151,7 +151,7 @@ class Lab:
         """As a worker leaves it."""
         run = self.names()[name]
         last = [made for made in self.ledgers() if run.id in made.settings][-1]
-        states.fail(run.folder, kind, error, "Traceback ...", last.name)
+        failures.fail(run.folder, kind, error, "Traceback ...", last.name)
         self.fake.end(self.element(name), "FAILED", "1:0")
 
 

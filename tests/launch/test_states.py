@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.launch import states
+from repro.launch import failures, states
 from repro.launch.ledger import Submission
 from repro.launch.queue import UNREAD, Job, Queue, SlurmError
 from seval.claim import claim
@@ -119,7 +119,7 @@ def test_the_latest_word_on_a_run_counts(
     for name in files.split():
         if name in ("own", "older", "local", "earlier"):
             of = {"own": "seval-new", "older": "seval-old"}.get(name, "")
-            states.fail(run.folder, "oom", "it was too much", "", of)
+            failures.fail(run.folder, "oom", "it was too much", "", of)
         if name == "earlier":
             stamp = ledger.stat().st_mtime - 60
             os.utime(run.folder / "failure.json", (stamp, stamp))
@@ -164,7 +164,7 @@ def test_a_reason_that_cannot_be_read_is_none(tmp_path: Path, content: bytes) ->
 
 
 def test_a_reason_is_shown_without_its_control_characters(tmp_path: Path) -> None:
-    states.fail(tmp_path, "crashed", "ValueError: \x1b[2J\n", "Traceback ...")
+    failures.fail(tmp_path, "crashed", "ValueError: \x1b[2J\n", "Traceback ...")
     assert states.failure(tmp_path)["error"] == "ValueError: \\x1b[2J\\n"
 
 

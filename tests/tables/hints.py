@@ -6,13 +6,20 @@ import argparse
 import re
 import shlex
 
-from repro import aggregate, prepare, status, submit
+from repro import aggregate, prepare, runs, status, submit
 
-MAINS = {"submit": submit.main, "status": status.main, "aggregate": aggregate.main, "prepare": prepare.main}
+MAINS = {
+    "submit": submit.main,
+    "status": status.main,
+    "aggregate": aggregate.main,
+    "prepare": prepare.main,
+    "runs": runs.main,
+}
 PARSERS = {
     "submit": submit.parse,
     "status": status.parse,
     "aggregate": aggregate.parse,
+    "runs": runs.parse,
     "prepare": lambda words: prepare._parser().parse_args(words),
 }
 #: A command is a line of its own, or code in Markdown.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from repro import aggregate, status, submit
+from repro import aggregate, runs, status, submit
 from repro.tables.command_line import SCRIPTS, command, repeated
 from seval.errors import ConfigError
 from seval.run import Run
@@ -178,7 +178,7 @@ def test_any_name_is_told_in_one_bounded_line(folder: Path, name: str, capsys: p
 
 
 def test_the_commands_of_the_help_texts_are_ones() -> None:
-    for script in (submit, status, aggregate):
+    for script in (submit, status, aggregate, runs):
         for line in script.EXAMPLES.splitlines():
             if line.startswith("  python "):
                 words = shlex.split(line.partition("   ")[0] if line.count("   ") else line.strip())

@@ -88,7 +88,7 @@ def test_mistake_in_a_table_is_named(folder: Path, old: str, new: str, message: 
     "argv",
     [
         ["--table", "swep"],
-        [],
+        ["SEED", "1"],
         ["--table", "sweep", "--jobs", "x"],
         ["--table", "sweep", "--no"],
         ["--table", "sweep", "--rows", "Plane"],

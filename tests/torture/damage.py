@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from repro.launch.failures import failure
 from repro.launch.queue import Submission, submissions
-from repro.launch.states import failure
 from seval import record
 from seval.claim import holder
 from seval.data import hdf5
