@@ -22,7 +22,8 @@ def log_of(folder: Path) -> Path | None:
     written = [[path for path in own.glob(f"*.{end}") if _read(path, 1)] for end in ("err", "out")]
     jobs = sorted((folder.parent / "slurm" / "logs").glob("*_log.out"), key=_age)[:_MOST]
     of_job = next((path for path in jobs if f"run {folder.name}".encode() in _read(path, _BEGIN)), None)
-    found = sorted([*(written[0] or written[1]), *([of_job] if of_job else [])], key=_age)  # a run writes to .err
+    logs: list[Path] = [*(written[0] or written[1]), *([of_job] if of_job else [])]  # a run writes to .err
+    found = sorted(logs, key=_age)
     return found[0] if found else None
 
 
