@@ -5,6 +5,7 @@ NAME.N+1 exclusively: if several try, one wins, and no live claim is touched. Th
 deleted, not even on release. Otherwise N would start from 1 again, and a process that slept could win a second time.
 """
 
+import errno
 import json
 import os
 import platform
@@ -84,10 +85,18 @@ def claim(folder: Path, name: str = "claim", wait: float = 0.0) -> Iterator[Clai
         for aside in folder.glob(".*.*"):
             with suppress(OSError):
                 aside.unlink()
-        threading.Thread(target=held.beat, daemon=True).start()
+        _start(held)
         yield held
     finally:
         held.release()
+
+
+def _start(held: Claim) -> None:
+    """Begin the heartbeats. Raises `OSError` where the user has as many processes and threads as the system allows."""
+    try:
+        threading.Thread(target=held.beat, daemon=True).start()
+    except RuntimeError as error:
+        raise told(OSError(errno.EAGAIN, str(error)), "claim", held.folder) from None
 
 
 def holder(folder: Path, name: str = "claim") -> dict | None:

@@ -82,6 +82,16 @@ def test_a_claim_that_cannot_be_kept_is_given_up_and_one_that_cannot_be_deleted_
     assert (tmp_path / "claim.3").exists() and holder(tmp_path) is None
 
 
+def test_a_claim_without_a_thread_for_its_heartbeats_is_given_up(tmp_path, monkeypatch):
+    def none(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(module.threading.Thread, "start", none)
+    with pytest.raises(OSError, match=f"cannot claim {tmp_path}: can't start new thread"), claim(tmp_path):
+        pass
+    assert holder(tmp_path) is None
+
+
 @pytest.mark.parametrize("digits", [18, 19, 200])
 def test_every_number_has_a_next_one(digits, tmp_path):
     (tmp_path / f"claim.{'9' * digits}").write_bytes(module.RELEASED)
