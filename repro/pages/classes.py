@@ -33,7 +33,8 @@ def classes(group: Group) -> Iterator[Drawing]:
         if name != "seval_smoothed"
     }
     yield from _drawn("recall", "Test recall of each class before and after the offset.", "recall [%]", recall, order)
-    yield from _drawn("images", "Images of each class.", "images", _images(group, counts), order, scale=1, log=True)
+    caption = "Images of each class; of the unlabeled ones also how many are predicted to be of it."
+    yield from _drawn("images", caption, "images", _images(group, counts), order, scale=1, log=True)
     quality = {
         key: group.average(lambda record, key=key: record["pseudo_labels"][key]) for key in ("precision", "recall")
     }
