@@ -167,9 +167,8 @@ def _sound(asked: Selection, damaged: Container[str]) -> dict[str, Task]:
 def on_this_machine(args: argparse.Namespace, asked: Selection, damaged: Container[str], again: str) -> int:
     """Do all missing runs, at once or one after another; returns the exit code."""
     runs, tasks, site = asked.runs().values(), _sound(asked, damaged), Site.read(find_site(args.site))
-    found = states((use.run for use in runs), asked.output / "slurm", None)
+    found, logs = states((use.run for use in runs), asked.output / "slurm", None), asked.output / "submitit"
     gpus = torch.cuda.device_count() if any(task.run.cfg.GPU_ID >= 0 for task in tasks.values()) else 0
-    logs = asked.output / "submitit"
     machine = Debug(logs) if args.machine == "debug" else Local(logs, args.jobs, gpus)
     costs = Costs((use.run for use in runs), site, processor(site, slurm=False))
     say(*describe(asked, runs, tasks, found, costs), *other_code(args, found), machine)
