@@ -98,6 +98,8 @@ def _by_record(run: Run) -> State | None:
         return State("done", run.made_by_other_code(done), progress=1.0) if done else None
     except RecordError as error:
         return State("crashed", str(error))
+    except OSError as error:  # of one run; the others can be told
+        return State("unknown", str(error))
 
 
 def _state(run: Run, job: Job | None) -> State:

@@ -190,3 +190,11 @@ def test_a_record_that_is_damaged_or_of_another_run_is_no_result(content, tmp_pa
     (run.folder / "record.json").write_text(content, encoding="utf-8")
     state = states.states([run], tmp_path / "slurm", None)[run.id]
     assert state.kind == "crashed" and "record.json" in state.detail and "move" in state.detail
+
+
+def test_a_record_that_cannot_be_read_now_is_unknown(tmp_path, monkeypatch):
+    run = Run(small("supervised", tmp_path))
+    run.folder.mkdir()
+    (run.folder / "record.json").mkdir()
+    state = states.states([run], tmp_path / "slurm", None)[run.id]
+    assert state.kind == "unknown" and "cannot read" in state.detail and "record.json" in state.detail
