@@ -79,7 +79,7 @@ def test_what_a_file_may_say(tmp_path):
     cfg = load(tmp_path / "a.yaml", ["MEMO", "été"])
     assert (cfg.MEMO, cfg.DATASET.NAME, cfg.SOLVER.BASE_LR, cfg.SOLVER.STEPS) == ("été", "tiny", 0.001, [1, 2])
     (tmp_path / "empty.yaml").write_text("", encoding="utf-8")
-    assert load(tmp_path / "empty.yaml") == load()
+    assert load(tmp_path / "empty.yaml") == load((), ["METHOD.NAME", "empty"])
 
 
 def test_aliases_that_multiply_are_refused(tmp_path):

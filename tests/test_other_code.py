@@ -24,14 +24,14 @@ def changed(monkeypatch):
 
 
 def test_the_hash_is_over_the_sources_and_over_foreign_rules(tmp_path, monkeypatch):
-    (tmp_path / "foreign.py").write_text("from seval.policy.base import Rule\nclass Mine(Rule):\n    x = 1\n")
+    (tmp_path / "their_rule.py").write_text("from seval.policy.base import Rule\nclass Mine(Rule):\n    x = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    import foreign
+    import their_rule
 
-    plain, before = code(), code([foreign.Mine])
+    plain, before = code(), code([their_rule.Mine])
     assert plain == code([Rule]) != before
-    (tmp_path / "foreign.py").write_text("from seval.policy.base import Rule\nclass Mine(Rule):\n    x = 2\n")
-    assert code([foreign.Mine]) != before and code() == plain
+    (tmp_path / "their_rule.py").write_text("from seval.policy.base import Rule\nclass Mine(Rule):\n    x = 2\n")
+    assert code([their_rule.Mine]) != before and code() == plain
 
 
 def test_a_run_says_what_it_is(tmp_path):

@@ -6,7 +6,6 @@ import fcntl
 import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import termios
@@ -140,7 +139,7 @@ def test_what_a_killed_call_has_left_is_deleted_by_the_next(write, call, monkeyp
     write(A)
     write(B)
     with monkeypatch.context() as patch:
-        patch.setattr(removal.shutil, "rmtree", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(removal.shutil, "rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         assert call("rm", "a", "--yes")[0] == 130
     assert [name.partition("aaaaaaaaaa")[0] for name in sorted(os.listdir("runs"))] == [".removed.", "bbbbbbbbbb"]
     assert call("rm", "b", "--yes")[0] == 0 and os.listdir("runs") == []
