@@ -196,7 +196,7 @@ CHECKS = {
         lambda value: 10 <= value <= 1000 and (value - 4) % 6 == 0,
         "10, 16, 22, 28, ..., at most 1000: a wide ResNet has 6n + 4 layers",
     ),
-    "MODEL.WIDTH": _between(1, 100),
+    "MODEL.WIDTH": _between(1, 100_000),
     "MODEL.EMA_DECAY": Check(lambda value: 0 <= value < 1, "at least 0 and less than 1"),
     "ALGORITHM.UNLABELED_WEIGHT": _NOT_NEGATIVE,
     "SOLVER.BASE_LR": _POSITIVE,
