@@ -103,9 +103,9 @@ def _chosen(args: argparse.Namespace) -> Run:
 def _say_done(run: Run) -> None:
     """If the run has a record already, say so, and whether other code made it."""
     if run.cfg.RUNTIME.PROGRESS != "off" and (done := run.record()):
-        name, folder = ", ".join(filter(None, (run.name, run.phase))), printable(str(run.folder))
+        folder = printable(str(run.folder))
         other = "; the code here differs: --again trains it anew" if run.made_by_other_code(done) else ""
-        print(f"{name}  run {run.id} in {folder}: done before {made(done)}".rstrip() + other, file=sys.stderr)
+        print(f"{run.title}  run {run.id} in {folder}: done before {made(done)}".rstrip() + other, file=sys.stderr)
 
 
 def _without_data_set(file: str | None) -> str:

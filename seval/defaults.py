@@ -37,7 +37,7 @@ _C.DATASET.NAME = "cifar10"  # reads ROOT/NAME.h5; the data set's own keys are i
 _C.DATASET.ROOT = "data"  # folder of the prepared HDF5 files (or the environment variable SEVAL_DATA)
 _C.DATASET.NUM_VALID = 5000  # total number of balanced validation images, taken from the training set first
 _C.DATASET.HELD_OUT = "none"  # images that SEVAL and DARP fit on: none, labeled (a part of the labels), valid, darp:
-# the first HELD_OUT_PER_CLASS labels of every class; where a class has no more than that, so many validation images
+# the first HELD_OUT_PER_CLASS labels of every class; where a class has no more than that, as many validation images
 _C.DATASET.HELD_OUT_PORTION = 0.5  # share of every class's labels, if HELD_OUT is labeled
 _C.DATASET.HELD_OUT_PER_CLASS = 0  # hold out this many labels of every class; 0 uses HELD_OUT_PORTION
 _C.DATASET.SAMPLER_NAME = "random"  # random (each labeled image once per epoch), class_aware (rare classes more often)

@@ -46,6 +46,11 @@ class Run:
         return f"{self.method} · {self.cfg.DATASET.NAME} · seed {self.cfg.SEED}"
 
     @property
+    def title(self) -> str:
+        """The same with the phase, if there is one."""
+        return ", ".join(filter(None, (self.name, self.phase)))
+
+    @property
     def method(self) -> str:
         """The method's name: METHOD.NAME, else the algorithm."""
         return printable(self.cfg.METHOD.NAME) or self.cfg.ALGORITHM.NAME
@@ -149,9 +154,7 @@ class Run:
             files.replace(self.folder / "config.yaml", self.cfg.dump(sort_keys=False).encode(), held.check)
             begun = time.monotonic()
             training = self.build(artifacts)
-            history = train(
-                training, self.folder, self.meta(), held.check, stop, ", ".join(filter(None, (self.name, self.phase)))
-            )
+            history = train(training, self.folder, self.meta(), held.check, stop, self.title)
             sha256 = record.save_artifacts(
                 self.folder / "artifacts.h5",
                 {head.name: head.policy.artifact() for head in training.heads},

@@ -139,5 +139,5 @@ def _panel(unit: str, order: np.ndarray, last: int, top: float) -> Callable[...,
 
 
 def _some(number: int, most: int) -> np.ndarray:
-    """At most `most` of so many rows, evenly spread, the last among them."""
+    """The indices of at most `most` of `number` rows, evenly spread, the last among them."""
     return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(int))

@@ -15,7 +15,7 @@ import numpy as np
 from seval.data.disk import opened
 
 BLOCK_BYTES = 1 << 24  # about the size of a block
-_SMALL, _DENSEST = 1 << 24, 64  # an array of a prepared file is so small, or at most so many times its stored bytes
+_SMALL, _DENSEST = 1 << 24, 64  # an array has at most the first in bytes, or the second times what is stored of it
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ def _header_fault(images: ImageSet) -> str:
             isinstance(v, int | float) and v is not True and least <= v <= _LARGEST for v in values
         ):
             kind = "numbers" if key == "mean" else "numbers above 0"
-            return f"{key} {short(values)} do not fit {channels} channels: these are so many finite {kind}"
+            return f"{key} {short(values)} do not fit {channels} channels: each needs one, of finite {kind}"
     names = images.class_names
     if not all(isinstance(name, str) and name.strip() for name in (images.name, *names)):
         return f"name {short(images.name)} and class_names {short(names)} must be text"

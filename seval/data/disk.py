@@ -11,11 +11,9 @@ from pathlib import Path
 import h5py
 
 from seval.defaults import DEFAULTS
-from seval.errors import DamagedData, DataError, called, one_line
+from seval.errors import DamagedData, DataError, called, memory_short, one_line
 from seval.files import told
 
-#: HDF5's words for a lack of memory; an error of NumPy's is a `MemoryError` already.
-_MEMORY = ("memory allocation failed", "unable to allocate", "can't allocate", "out of memory")
 _LEAST_MEMORY = 1 << 22  # bytes; HDF5 crashes where it cannot open a file for lack of less
 
 
@@ -137,7 +135,7 @@ def explained(steady: Steady, what: str = "") -> Iterator[None]:
         said = one_line(error)
         if isinstance(error, DataError):
             raise
-        if isinstance(error, MemoryError) or any(word in said.lower() for word in _MEMORY):
+        if memory_short(error):
             size = os.fstat(steady.descriptor).st_size / 1e6
             raise MemoryError(f"not enough memory to read {path} of {size:.1f} MB: {of}{said}") from None
         damaged = f"{path} is damaged, incomplete or not HDF5 ({of}{said})"

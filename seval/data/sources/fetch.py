@@ -56,7 +56,7 @@ SHA256 = {
     "bb300cfdad3c16e7a12a480ee83cd310": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 }
 _TRIALS = 3  # of every address: a long download often breaks
-#: Faults of the disk here, which no other address mends.
+#: Faults of the disk here, which another address does not help with.
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE)
 
 

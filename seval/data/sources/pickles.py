@@ -72,7 +72,7 @@ class _Machine:
         return self.stack.pop()
 
     def read(self, count: int) -> bytes:
-        """So many bytes, never more than the file has."""
+        """`count` bytes, never more than the file has."""
         found = self.file.read(count) if count <= self.left else b""
         if len(found) != count:
             raise EOFError("it ends too early")
