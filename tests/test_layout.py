@@ -34,10 +34,13 @@ def test_every_method_says_what_it_is_and_is_in_the_table_of_methods(name):
 
 
 def test_the_training_core_stays_small():
-    """Lines of code, less blanks, comments and docstrings; without what reads foreign formats and the command line."""
+    """Lines of code, less blanks, comments and docstrings; without what reads foreign formats and the command line.
+
+    The bound has room for own data sets, prediction, export, and a step that does not wait for a GPU.
+    """
     files = [file for file in (ROOT / "seval").rglob("*.py") if file.parent.name != "sources"]
     counts = {file: code_lines(file) for file in files if file.name != "command.py"}
-    assert 2000 < sum(counts.values()) < 5000
+    assert 2000 < sum(counts.values()) < 5700
 
 
 def test_no_module_is_long():
