@@ -5,6 +5,7 @@ Groups `train`, `test` and, where a set has one, `unlabeled` hold `labels` int64
 A group may hold `batch` uint8 (N,) too; see `Part`.
 """
 
+import difflib
 import errno
 import json
 from collections.abc import Iterator
@@ -141,10 +142,22 @@ def _check_digests(path: Path, images: ImageSet, in_memory: bool = False) -> Non
 def _missing(path: Path) -> str:
     shown = printable(str(path))
     if path.stem not in SOURCES:
-        return f"no file {shown}, and {path.stem!r} is not a set this code can prepare; it can: {', '.join(SOURCES)}"
+        return f"no file {shown}; {_other_sets(path)}"
     source = SOURCES[path.stem]
     way = source.closed or f"write it with `{remedy(path)} --download`, or put {source.files} into a folder DIR"
     return f"no file {shown}; {way} and run `{remedy(path)} --raw DIR`"
+
+
+def _other_sets(path: Path) -> str:
+    """What may have been meant by a file of no built-in set: a set of a similar name, or one of that folder."""
+    there = sorted(file.stem for file in path.parent.glob("[!.]*.h5"))
+    near = difflib.get_close_matches(path.stem[:100], {*there, *SOURCES}, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    listed = ", ".join(there[:20]) + ", ..." * (len(there) > 20) if there else "none"
+    makes = "python repro/prepare.py --help says how to make one of your own images, or one of these"
+    return printable(
+        f"{hint}set DATASET.NAME to a prepared set; that folder has: {listed}; {makes}: {', '.join(SOURCES)}"
+    )
 
 
 def _again(path: Path) -> str:
