@@ -103,6 +103,6 @@ def test_without_unlabeled_images_or_a_set_one_line_says_what_to_do(root, tmp_pa
     assert run_of("supervised", root, tmp_path, "labeled").execute()["evaluations"] == 2
     assert command("fixmatch", "DATASET.ROOT", root, "OUTPUT_DIR", tmp_path) == 2
     error = capsys.readouterr().err
-    assert "set DATASET.NAME to a prepared set; that folder has: birds, labeled, photos" in error
+    assert "no file" in error and "own.h5" in error and "holds birds, labeled, photos;" in error
     assert command("fixmatch", "DATASET.NAME", "bird", "DATASET.ROOT", root, "--dry-run") == 2
     assert "did you mean birds?" in capsys.readouterr().err

@@ -64,6 +64,11 @@ def rule_of_thumb(of: Facts) -> dict[str, tuple[object, str]]:
     )
 
 
+def view_settings(images: ImageSet) -> list[object]:
+    """The KEY VALUE pairs of the views of a set, as the rule has them without a GPU."""
+    return [word for key, (value, _) in _views(facts(images, gpu=False)).items() for word in (key, value)]
+
+
 def _views(of: Facts) -> dict[str, tuple[object, str]]:
     most = _LARGEST_SIDE[of.gpu]
     if not of.side and of.gpu:
