@@ -13,6 +13,7 @@ from seval.data.hdf5 import data_file, read
 from seval.data.image_set import ImageSet
 from seval.data.own_set import notes
 from seval.data.splits import split_of
+from seval.defaults import SETS
 from seval.errors import ConfigError
 from seval.files import replace
 from seval.text import printable
@@ -134,6 +135,8 @@ def write_table(name: str, root: str | Path | None, file: Path, gpu: bool, force
         raise ConfigError(f"a table is a file whose name ends in .yaml, but this is {printable(str(file))}")
     if os.path.lexists(file) and not force:
         raise ConfigError(f"{printable(str(file))} is there already; --force writes it again")
+    if name in SETS:
+        raise ConfigError(f"{name} is built in and has configurations of its own, configs/{name.removesuffix('_64')}")
     path = data_file(name, root)
     images = read(path, in_blocks=True)
     rule = rule_of_thumb(facts(images, gpu))

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import yaml
 
-from repro import aggregate, status, submit
+from repro import aggregate, prepare, status, submit
 from repro.tables.own import POLICY, Facts, facts, rule_of_thumb, write_table
 from repro.tables.table import CONFIGS, Table
 from seval.config import load
@@ -76,7 +76,9 @@ def test_the_facts_of_pixels_and_of_jpeg_files(tmp_path):
 def test_the_written_table_is_read_by_every_command(tmp_path, capsys):
     write_own(tmp_path)
     file = tmp_path / "birds.yaml"
-    said = write_table("birds", tmp_path, file, gpu=False)
+    given = ["birds", "--root", str(tmp_path), "--table", str(file), "--device", "cpu"]
+    assert prepare.main(given) == 0 and prepare.main(given) == 2  # it is not written over
+    said = write_table("birds", tmp_path, file, gpu=False, force=True)
     assert "6 rows and 3 seeds" in said[0] and "2 of 3 classes have fewer than 10" in said[1]
     table = Table.read(file)
     assert list(table.rows) == [
@@ -112,6 +114,8 @@ def test_what_cannot_be_written_says_why(tmp_path):
     assert file.read_text() == before
     write_table("labeled", tmp_path, file, gpu=False, force=True)
     assert file.read_text() != before
+    with pytest.raises(ConfigError, match="configs/tiny"):
+        write_table("tiny", None, tmp_path / "tiny.yaml", gpu=False)
     with pytest.raises(ConfigError, match=".yaml"):
         write_table("labeled", tmp_path, tmp_path / "t.yml", gpu=False)
     with pytest.raises(DataError, match="did you mean labeled"):
