@@ -27,13 +27,16 @@ DATA_SETS = ("default", *CHOICES["DATASET.NAME"])
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run asks for; array elements with equal resources form a class. Memory of 0 is not asked for."""
+    """What a run asks for; array elements with equal resources form a class.
+
+    Memory of 0 is not asked for, and steps a second of 0 are computed.
+    """
 
     minutes: int = 1440
     memory_gb: float = 16.0
     cpus: int = 4
     runs_per_gpu: int = 1
-    steps_per_second: float = 10.0
+    steps_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Site:
     account: str = ""
     qos: str = ""
     gres: str = "gpu:1"
+    card: str = ""
     constraint: str = ""
     sbatch: dict[str, object] = field(default_factory=dict)
     slurm_python: str = ""
@@ -205,5 +209,5 @@ def _checked(content: dict, kind: type, where: str) -> dict:
 def _positive(value: Site | Resources, where: str, names: tuple[str, ...] = ()) -> None:
     for name in names or [each.name for each in fields(value)]:
         given = getattr(value, name)
-        if not 0 < given < 1e9 and not (name == "memory_gb" and given == 0):
+        if not 0 < given < 1e9 and not (name in ("memory_gb", "steps_per_second") and given == 0):
             raise ConfigError(f"{name} in {where} must be more than 0 and less than 1e9, but is {given}")
