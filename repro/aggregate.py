@@ -70,7 +70,7 @@ def _aggregate(args: argparse.Namespace) -> int:
             continue
         found[table.name] = cells
         page = markdown(table, cells, options)
-        folder = args.out or table.path.parent
+        folder = args.out or table.folder
         pages = {".md": page, ".csv": comma_separated(table, cells), ".tex": latex(table, cells)}
         write(folder, table.name, pages)
         say(*([] if is_open(args) else [page]), f"{folder / table.name}.md, .csv, .tex")

@@ -9,14 +9,13 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from repro.tables.interrupts import INTERRUPTED, below_the_sign
 from seval.errors import ConfigError
+from seval.places import called, spelled, started
 from seval.text import printable, short, shown
 
-SCRIPTS = Path(__file__).resolve().parents[1]
 #: The options that each script takes of another, besides --table, --all and --config.
 _TAKEN = {
     "submit": ("rows", "columns", "seeds", "output_dir", "site", "cluster"),
@@ -32,8 +31,12 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        command = [*started(), *sys.argv[1:2]] if started() else []
+        super().__init__(**({"prog": " ".join(command)} if command else {}), **options)
         self.register("action", None, _Store)
+
+    def format_help(self) -> str:
+        return spelled(super().format_help())
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message} (--help has examples)")
@@ -113,11 +116,8 @@ def list_of_runs(args: argparse.Namespace) -> str:
 
 
 def repeated(script: str, words: Sequence[str]) -> str:
-    """The line that calls a script with these words, starting Python and naming its folder as the caller did."""
-    this = Path(sys.argv[0])
-    called = this.suffix == ".py" and this.parent.resolve() == SCRIPTS
-    python, folder = (sys.orig_argv[0], this.parent) if called else ("python", Path("repro"))
-    return shlex.join([python, str(folder / f"{script}.py"), *words])
+    """The line that calls a script with these words, as the caller called this one."""
+    return shlex.join([*called(f"repro/{script}.py"), *words])
 
 
 def _option(name: str, value: object) -> list[str]:
