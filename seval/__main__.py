@@ -12,9 +12,9 @@ from seval.places import ROOT, started
 
 #: By word: the module of the script, the option that the word stands for, what it does, an example.
 COMMANDS = {
-    "train": ("main", "", "train a run, or go on with it", "configs/tiny/fixmatch.yaml SEED 1"),
+    "train": ("main", "", "train a run, or resume it", "configs/tiny/fixmatch.yaml SEED 1"),
     "predict": ("main", "--predict", "label images by a run", "photos/ --run 3f9a"),
-    "export": ("main", "--export", "write the network of a run into one file", "model.pt2 --run 3f9a"),
+    "export": ("main", "--export", "write the network of a run to one file", "model.pt2 --run 3f9a"),
     "methods": ("main", "--list-methods", "list the methods", ""),
     "prepare": ("repro.prepare", "", "make or check the file of a data set", "cifar10 --download"),
     "submit": ("repro.submit", "", "do the missing runs of a table, on SLURM or here", "--table demo"),
@@ -63,15 +63,17 @@ def _name() -> str:
 
 def _usage() -> str:
     width = max(len(f"{word} {example}") for word, (*_, example) in COMMANDS.items())
-    lines = (
-        f"  {_name()} {f'{word} {example}':{width}}   {about}" for word, (_, _, about, example) in COMMANDS.items()
-    )
-    head = f"usage: {_name()} COMMAND ...\n\nSEVAL {__version__}: imbalanced semi-supervised learning.\n\ncommands:\n"
-    more = (
-        f"{_name()} COMMAND --help explains a command. Files such as configs/tiny/fixmatch.yaml and the tables, where\n"
-    )
-    more += f"they are not below the current folder, are those of {ROOT}."
-    return head + "\n".join(lines) + f"\n\n{more}"
+    examples = ((f"{word} {example}", about) for word, (_, _, about, example) in COMMANDS.items())
+    lines = "\n".join(f"  {_name()} {example:{width}}   {about}" for example, about in examples)
+    return f"""usage: {_name()} COMMAND ...
+
+SEVAL {__version__}: imbalanced semi-supervised learning.
+
+commands, each with an example:
+{lines}
+
+COMMAND --help explains a command. Configurations and tables that are not below the current folder are those of
+{ROOT}."""
 
 
 if __name__ == "__main__":

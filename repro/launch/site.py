@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import shlex
@@ -13,7 +12,6 @@ from pathlib import Path
 
 from repro.launch.environment import slurm_environment
 from repro.launch.options import as_line, asks_for_gpu, options
-from repro.tables.command_line import named
 from repro.tables.yaml_file import as_mapping, check_known
 from seval.defaults import CHOICES
 from seval.errors import ConfigError
@@ -159,17 +157,6 @@ class Site:
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_json(cache, known)
         return known["digest"]
-
-
-def add_site_option(parser: argparse.ArgumentParser) -> None:
-    """--site."""
-    parser.add_argument(
-        "--site",
-        type=named,
-        metavar="FILE",
-        help="slurm: facts about the site (default: SEVAL_SITE if set, else slurm/site.yaml if there is such a file "
-        "here or in the checkout, else slurm/cluster.yaml)",
-    )
 
 
 def find_site(path: str | None = None) -> Path:

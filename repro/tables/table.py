@@ -170,7 +170,7 @@ class Table:
 def find_table(name: str) -> Table:
     """The table of that name in `paper_tables/`, of a YAML file anywhere, or of the paper by its number alone."""
     stem = f"table{name}" if name.isdecimal() else name
-    path = found(name) if name.endswith(".yaml") else TABLES / f"{stem}.yaml"
+    path = found(name) if name.endswith((".yaml", ".yml")) else TABLES / f"{stem}.yaml"
     if not os.path.isfile(path):  # also of a name that is too long
         name, there = printable(name), ", ".join(sorted(file.stem for file in TABLES.glob("*.yaml"))) or "none"
         raise ConfigError(
