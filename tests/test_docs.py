@@ -15,6 +15,8 @@ import pytest
 import main
 from docs import figures
 from repro import aggregate, prepare, report, runs, status, submit
+from repro.tables.command_line import is_open
+from repro.tables.selection import select
 from seval.config import load
 from seval.data.hdf5 import data_file
 from seval.errors import ConfigError
@@ -111,7 +113,7 @@ def try_command(words: list[str], folder: Path) -> None:
         try_run(given, folder)
     elif name in ("repro/submit.py", "repro/status.py"):
         args = {"repro/submit.py": submit, "repro/status.py": status}[name].parse(given)
-        assert submit.is_open(args) or submit.select(args)
+        assert is_open(args) or select(args)
     elif name == "repro/aggregate.py":
         assert aggregate.main([*given, "--output-dir", str(folder), "--out", str(folder)]) == 0
     elif name == "repro/report.py":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import shlex
@@ -13,12 +12,11 @@ from pathlib import Path
 
 from repro.launch.environment import slurm_environment
 from repro.launch.options import as_line, asks_for_gpu, options
-from repro.tables.command_line import named
-from repro.tables.table import ROOT
 from repro.tables.yaml_file import as_mapping, check_known
 from seval.defaults import CHOICES
 from seval.errors import ConfigError
 from seval.files import read_json, read_yaml, write_json
+from seval.places import ROOT, found
 from seval.text import json_value, printable, short
 from seval.versions import versions
 
@@ -165,21 +163,12 @@ class Site:
         return known["digest"]
 
 
-def add_site_option(parser: argparse.ArgumentParser) -> None:
-    """--site."""
-    parser.add_argument(
-        "--site",
-        type=named,
-        metavar="FILE",
-        help="slurm: facts about the site (default: SEVAL_SITE if set, else slurm/site.yaml if there is such a file, "
-        "else slurm/cluster.yaml)",
-    )
-
-
 def find_site(path: str | None = None) -> Path:
-    """The given file, else that of SEVAL_SITE, else slurm/site.yaml if it exists, else slurm/cluster.yaml."""
-    own, shipped = ROOT / "slurm" / "site.yaml", ROOT / "slurm" / "cluster.yaml"
-    return Path(path or os.environ.get("SEVAL_SITE") or (own if own.exists() else shipped))
+    """The given file, else that of SEVAL_SITE, else slurm/site.yaml, here or in `ROOT`, else slurm/cluster.yaml."""
+    if given := path or os.environ.get("SEVAL_SITE"):
+        return found(given)
+    files = (Path("slurm/site.yaml"), ROOT / "slurm" / "site.yaml")
+    return next((file for file in files if file.exists()), ROOT / "slurm" / "cluster.yaml")
 
 
 def _content(path: Path) -> object:
