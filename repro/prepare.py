@@ -17,7 +17,7 @@ import os
 from collections.abc import Sequence
 
 from repro.tables.command_line import Parser, named, reported, say
-from seval.data.hdf5 import data_file, read, verify, write
+from seval.data.hdf5 import data_file, missing, read, verify, write
 from seval.data.image_set import ImageSet, class_counts
 from seval.data.partial import abandon
 from seval.data.sources import SOURCES, Source
@@ -47,7 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _do(args: argparse.Namespace) -> int:
-    path, source = data_file(args.name, args.root), SOURCES[args.name]
+    path = data_file(args.name, args.root)
+    if args.table:
+        _table(args)
+        return 0
+    if args.name not in SOURCES:
+        raise DataError(missing(path))
+    source = SOURCES[args.name]
     if args.verify:
         _say(path, verify(path), "is valid")
     elif args.show:
@@ -59,7 +65,7 @@ def _do(args: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", metavar="NAME", choices=list(SOURCES), help=f"the set: {', '.join(SOURCES)}")
+    parser.add_argument("name", metavar="NAME", type=named, help=f"the set: {', '.join(SOURCES)}")
     parser.add_argument(
         "--root", type=named, metavar="DIR", help="folder of the HDF5 files (default: data, or SEVAL_DATA if set)"
     )
@@ -74,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--show", metavar="PNG", type=Path, help="only draw views of each class and the class counts of the splits"
     )
+    parser.add_argument(
+        "--table", metavar="FILE", type=Path, help="only write a table of Supervised, FixMatch and SEVAL on your own set"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "gpu"), help="what the runs of --table will train on (default: what is here)"
+    )
     parser.add_argument("--force", action="store_true", help="write the file again, even if it is valid")
     return parser
 
@@ -86,6 +98,14 @@ def _show(name: str, path: Path, picture: Path) -> None:
     except ImportError as error:
         raise ConfigError(f"{error}; pip install '.[report]' installs what pictures need") from None
     say(f"{picture}: views of {len(shown)} classes of {path}, and the class counts of its splits for seed 0")
+
+
+def _table(args: argparse.Namespace) -> None:
+    from repro.tables.own import write_table  # these import PyTorch
+    from seval.build import device
+
+    gpu = args.device == "gpu" if args.device else device(0).type == "cuda"
+    say(*write_table(args.name, args.root, args.table, gpu, args.force))
 
 
 def _is_valid(path: Path) -> bool:

@@ -12,6 +12,8 @@ import torch
 from tabulate import tabulate
 
 from seval.config import delta, load, read_file
+from seval.data.own_set import notes
+from seval.defaults import node_of
 from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, memory_short
 from seval.evaluate import LAST
 from seval.keys import pairs, some
@@ -43,6 +45,7 @@ def command(args: argparse.Namespace) -> int:
             for number, each in enumerate(chain, start=1):
                 each.phase = f"phase {number} of {len(chain)}" if len(chain) > 1 else ""
                 _say_done(each)
+                _warn(each)
                 done = each.execute(stop)
         return _shown(_print_record(run, done, args.json))
     except MissingPrerequisite as error:
@@ -109,6 +112,13 @@ def _say_done(run: Run) -> None:
         print(f"{run.title}  run {run.id} in {folder}: done before {made(done)}".rstrip() + other, file=sys.stderr)
 
 
+def _warn(run: Run) -> None:
+    """Say what a user should know of the splits of an own set that is about to be trained on."""
+    if node_of(run.cfg.DATASET.NAME) == "OWN" and not run.done():
+        for note in notes(run.image_set, run.splits.held_out):
+            print(shown(f"warning: {note}"), file=sys.stderr)
+
+
 def _without_data_set(file: str | None) -> str:
     if not file:
         return "no data set is chosen; choose a --config-file, such as configs/tiny/fixmatch.yaml, or set DATASET.NAME"
@@ -159,6 +169,8 @@ def _words(run: Run, keys: list, args: argparse.Namespace) -> str:
 
 def _describe(run: Run, as_json: bool) -> int:
     run.check()
+    for each in run.chain():
+        _warn(each)
     chain = [{"id": each.id, "folder": str(each.folder), "state": each.state()} for each in run.chain()]
     about = {
         "id": run.id,

@@ -13,14 +13,14 @@ from pathlib import Path
 from repro.launch.environment import slurm_environment
 from repro.launch.options import as_line, asks_for_gpu, options
 from repro.tables.yaml_file import as_mapping, check_known
-from seval.defaults import CHOICES
+from seval.defaults import SETS
 from seval.errors import ConfigError
 from seval.files import read_json, read_yaml, write_json
 from seval.places import ROOT, found
 from seval.text import json_value, printable, short
 from seval.versions import versions
 
-DATA_SETS = ("default", *CHOICES["DATASET.NAME"])
+DATA_SETS = ("default", *SETS, "own")
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,9 @@ class Site:
         return site
 
     def of(self, data_set: str) -> Resources:
-        """What a run on that data set needs."""
-        return Resources(**self.resources.get("default", {}) | self.resources.get(data_set, {}))
+        """What a run on that data set needs; all sets that are not built in are `own`."""
+        name = data_set if data_set in DATA_SETS else "own"
+        return Resources(**self.resources.get("default", {}) | self.resources.get(name, {}))
 
     def _all(self) -> list[Resources]:
         return [self.of(name) for name in {"default", *self.resources}]
