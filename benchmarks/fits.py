@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from seval.policy import fits
 from seval.policy.fits import _nelder_mead_offsets, fit_offsets, fit_thresholds
-from seval.policy.simplex import nelder_mead
+from seval.policy.simplex import nelder_mead, nelder_mead_scalar
 
 CLASSES, SAMPLES = 100, 2000
 EVENTS = ((10, 600), (100, 1000), (100, 2000), (100, 3000), (127, 1270), (200, 2400))  # classes, held-out samples
@@ -52,6 +52,10 @@ def scipy_search(loss: Objective, start: np.ndarray, low: float, high: float, to
     return minimize(lambda x: loss(x[frozen:]), start, **options).x[frozen:]
 
 
+def scipy_search_scalar(loss: Callable[[float], float], start: float, low: float, high: float, tolerance: float):
+    return scipy_search(lambda x: loss(x[0]), np.array([start]), low, high, tolerance)[0]
+
+
 def events(rounds: int, sizes: list[int]) -> bool:
     """Time both fits of one evaluation with either search, alternately. Returns whether all results are equal."""
     print(f"Seconds per evaluation of a run, SciPy's search -> this one; {os.environ['OMP_NUM_THREADS']} thread(s):")
@@ -68,7 +72,7 @@ def events(rounds: int, sizes: list[int]) -> bool:
         refined = logits - np.log(offsets(nelder_mead))
 
         def thresholds(search: Callable, z: np.ndarray = refined, y: np.ndarray = labels) -> np.ndarray:
-            fits.nelder_mead = search
+            fits.nelder_mead_scalar = nelder_mead_scalar if search is nelder_mead else scipy_search_scalar
             return fit_thresholds(z, y, target=0.75).tau
 
         for name, fit in (("pi", offsets), ("tau", thresholds)):

@@ -3,13 +3,14 @@
 Each fit has two solvers: "nelder-mead" repeats the iterations of the published code; "exact" finds the optimum.
 """
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seval.policy.objective import Floats, Ints, published_loss
-from seval.policy.simplex import nelder_mead
+from seval.policy.simplex import nelder_mead, nelder_mead_scalar
 
 SOLVERS = ("nelder-mead", "exact")
 TOLERANCE = 1e-7  # of Nelder-Mead, in the variables and in the objective
@@ -181,13 +182,11 @@ def _threshold(confidence: Floats, weight: Floats, correct: Floats, target: floa
     tiny = TINY if solver == "nelder-mead" else 0.0  # it would favor the larger of two selections, or the smaller
     gaps = np.append(np.abs(right / (tiny + kept) - target), target)
 
-    def objective(th: Floats) -> Floats:
-        return gaps[np.searchsorted(confidence, th, side="right")]
-
     if solver == "nelder-mead":
-        return nelder_mead(lambda th: objective(th)[0], np.array([0.95]), 0.0, 1.0, tolerance=TOLERANCE)[0]
+        edges, values = confidence.tolist(), gaps.tolist()
+        return nelder_mead_scalar(lambda th: values[bisect_right(edges, th)], 0.95, 0.0, 1.0, tolerance=TOLERANCE)
     steps = np.append(0, confidence)  # the objective changes only here
-    found = objective(steps)
+    found = gaps[np.searchsorted(confidence, steps, side="right")]
     return steps[np.argmax(found <= found.min() + EQUAL)]  # the first of the best
 
 

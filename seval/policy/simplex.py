@@ -48,6 +48,41 @@ def nelder_mead(
     return simplex.rows[0].copy()
 
 
+def nelder_mead_scalar(
+    loss: Callable[[float], float], start: float, low: float, high: float, *, tolerance: float
+) -> float:
+    """The same for one variable, in plain numbers: an array of one number costs as much as one of a hundred."""
+
+    def clipped(x: float) -> float:
+        return min(max(x, low), high)
+
+    swaps = bool(np.argsort(np.zeros(2))[0])  # of equal values; depends on the processor
+    x, y = start, clipped(2 * high - 1.05 * start if 1.05 * start > high else 1.05 * start)
+    at_x, at_y, left = loss(x), loss(y), 198
+    if at_y < at_x:  # SciPy sorts twice here, which leaves equal values where they were
+        x, at_x, y, at_y = y, at_y, x, at_x
+    while left > 0 and not (at_y - at_x <= tolerance and abs(y - x) <= tolerance):
+        new, left = clipped(2 * x - y), left - 1
+        at_new = loss(new)
+        if left and at_new < at_x:
+            other, left = clipped(3 * x - 2 * y), left - 1
+            at_other = loss(other)
+            y, at_y = (other, at_other) if at_other < at_new else (new, at_new)
+        elif left:
+            outside = at_new < at_y
+            other, left = clipped(1.5 * x - 0.5 * y if outside else 0.5 * x + 0.5 * y), left - 1
+            at_other = loss(other)
+            if at_other <= at_new if outside else at_other < at_y:
+                y, at_y = other, at_other
+            else:
+                y = clipped(x + 0.5 * (y - x))
+                if left:
+                    at_y, left = loss(y), left - 1
+        if at_y < at_x or swaps and at_y == at_x:
+            x, at_x, y, at_y = y, at_y, x, at_x
+    return x
+
+
 class _Simplex:
     """Vertices `rows` (N + 1, G), best first, with their `values`. Rows are a window that slides down a longer buffer:
     a new vertex that replaces the worst moves only the better ones."""

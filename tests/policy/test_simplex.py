@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 from seval.policy.fits import TOLERANCE, _nelder_mead_offsets, fit_offsets, fit_thresholds
 from seval.policy.objective import published_loss
-from seval.policy.simplex import MARGIN, nelder_mead
+from seval.policy.simplex import MARGIN, nelder_mead, nelder_mead_scalar
 from tests.policy.problems import HARD, HARD_NAMES, absent, problem
 
 LOW, HIGH = 1e-3, 3.0
@@ -64,6 +64,17 @@ def test_a_search_that_is_stopped_anywhere_returns_what_scipy_does(step):
     for limit in range(7, 100):  # also between the evaluations of an iteration, and within a shrink
         found = nelder_mead(loss, start, LOW, HIGH, tolerance=TOLERANCE, frozen=2, limit=limit)
         np.testing.assert_array_equal(found, scipy_search(loss, start, 2, limit))
+
+
+@pytest.mark.parametrize("step", [0.0, 1e-9, 1e-3, 0.1])
+def test_the_points_of_one_variable_are_those_of_scipy(step):
+    for seed in range(30):
+        loss, start = bowl(seed, 1, step, far=seed % 3 - 1), np.random.default_rng(seed).uniform(0.2, 2.0, 1)
+        (theirs, expected), (ours, found) = traced(loss), traced(loss)
+        best = scipy_search(theirs, start)
+        arguments = (float(start[0]), LOW, HIGH)
+        assert nelder_mead_scalar(lambda x, f=ours: f(np.array([x])), *arguments, tolerance=TOLERANCE) == best[0]
+        np.testing.assert_array_equal(found, expected)
 
 
 def shared(seed, classes, samples, size):
@@ -127,14 +138,14 @@ def test_offsets_of_many_classes_are_those_of_scipy(classes, samples, size, limi
 def test_thresholds_are_those_of_scipy(target, monkeypatch):
     def reference(loss, start, low, high, tolerance):
         assert tolerance == TOLERANCE
-        return scipy_search(loss, start, low=low, high=high)
+        return scipy_search(lambda x: loss(x[0]), np.array([start]), low=low, high=high)[0]
 
     for seed in range(10):
         logits, labels = problem(seed, classes=8, samples=300, margin=1.5)
         arguments = {"target": target, "class_counts": np.geomspace(300, 15, 8)}
         found = fit_thresholds(logits, labels, **arguments).tau
         with monkeypatch.context() as patch:
-            patch.setattr("seval.policy.fits.nelder_mead", reference)
+            patch.setattr("seval.policy.fits.nelder_mead_scalar", reference)
             expected = fit_thresholds(logits, labels, **arguments).tau
         np.testing.assert_array_equal(found, expected)
         assert expected.any() or target == 0.6
