@@ -46,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         with _leaving_at_ctrl_c():
+            if wrong := _wrong(args):
+                print(f"error: {wrong}", file=sys.stderr)
+                return 2
             from seval.command import command  # here, since it takes seconds, and --help should be fast
     except ImportError as error:
         if (error.name or "").startswith("seval"):  # a fault of this code, not of the environment
@@ -59,6 +62,18 @@ def main(argv: list[str] | None = None) -> int:
         print("error: memory is short for the packages that this needs", file=sys.stderr)
         return 2
     return command(args)
+
+
+def _wrong(args: argparse.Namespace) -> str:
+    """What is wrong with the words that are no options; "" if nothing is."""
+    from seval.keys import pairs
+    from seval.text import shown
+
+    try:
+        pairs([] if args.list_methods else args.overrides)
+    except ValueError as error:
+        return shown(str(error))
+    return ""
 
 
 @contextmanager

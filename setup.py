@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 #: MANIFEST.in names the same, for the archive of the sources.
-SHARED = ("main.py", "repro/**/*.*", "configs/**/*.yaml", "paper_tables/*.yaml", "data/tiny.h5")
+SHARED = ("main.py", "repro/**/*.*", "configs/**/*.yaml", "paper_tables/**/*.yaml", "data/tiny.h5")
 SHARED += ("slurm/cluster.yaml", "slurm/requeue.sh", "slurm/run.sbatch")
 
 

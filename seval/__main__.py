@@ -51,8 +51,8 @@ def _with(option: str, words: list[str]) -> list[str]:
     """The words after the option that takes them: before the first one that is not the value of another option."""
     if not option or words in (["-h"], ["--help"]):
         return words
-    before = ["--", *words]
-    free = (i for i, word in enumerate(words) if not word.startswith("-") and (not i or before[i][:1] != "-"))
+    takes = [False, *(word.startswith("-") and "=" not in word for word in words)]
+    free = (i for i, word in enumerate(words) if not word.startswith("-") and not takes[i])
     place = next(free, len(words))
     return [*words[:place], option, *words[place:]]
 

@@ -41,7 +41,7 @@ def built(checkout: Path, kind: str) -> zipfile.ZipFile:
 
 def shipped() -> set[str]:
     """The files beside the package that git knows and an installed package needs."""
-    files = [ROOT / "main.py", ROOT / "data" / "tiny.h5", *(ROOT / "paper_tables").glob("*.yaml")]
+    files = [ROOT / "main.py", ROOT / "data" / "tiny.h5", *(ROOT / "paper_tables").rglob("*.yaml")]
     files += [file for file in (ROOT / "repro").rglob("*.*") if file.suffix in (".py", ".css", ".js", ".mplstyle")]
     files += [*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "slurm" / name for name in SLURM)]
     return {f"seval/share/{file.relative_to(ROOT).as_posix()}" for file in files}
