@@ -85,8 +85,8 @@ $(VENV)/ready: pyproject.toml
 	  { echo "error: $(PYTHON) is older than 3.11; choose a newer Python: make PYTHON=python3.12 ..."; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' || \
 	  { echo "error: this Python cannot create a virtual environment; on Debian: apt install python3-venv"; exit 2; }
-	@echo "installing PyTorch and what else seval needs into $(VENV): 6.3 GB with the CUDA build (2.6 GB to download)," \
-	  "about 2 GB with the CPU build (see README.md)"
+	@echo "installing PyTorch and what else seval needs into $(VENV): 6.3 GB with the CUDA build (3.2 GB to download)," \
+	  "at most 2.2 GB with the CPU build (see README.md)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install $$(test -t 1 || echo --quiet) $(PIP_ARGS) -e '.[dev]'
 	touch $@

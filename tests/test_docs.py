@@ -16,7 +16,7 @@ import main
 from docs import figures
 from repro import aggregate, prepare, report, runs, status, submit
 from repro.tables.command_line import is_open
-from repro.tables.selection import select
+from repro.tables.selection import asked_tables, select
 from seval.config import load
 from seval.data.hdf5 import data_file
 from seval.errors import ConfigError
@@ -117,7 +117,7 @@ def try_command(words: list[str], folder: Path) -> None:
     elif name == "repro/aggregate.py":
         assert aggregate.main([*given, "--output-dir", str(folder), "--out", str(folder)]) == 0
     elif name == "repro/report.py":
-        assert report.asked_tables(report.parse(given)) if given else report.parse(given)
+        assert asked_tables(report.parse(given)) if given else report.parse(given)
     elif name == "repro/runs.py":
         assert runs.parse(given).command in runs.COMMANDS
     elif given == ["--help"]:
