@@ -231,10 +231,11 @@ class _Simplex:
         return abs(value - below) < margin or abs(value - above) < margin
 
     def settle(self) -> None:
-        """Compute all values one by one, from now on."""
+        """Compute all values one by one, and the next ones too for a while: near the end this is needed often."""
         if self.margin:
             self.values[:] = [self.loss(row) for row in self.rows]
-        self.margin, self.ahead = 0.0, self.ahead[:0]
+            self.wait = 5 * self.last
+        self.margin = 0.0
         self.queue.clear()
 
 
