@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from seval.options import add_uses, check_uses
+
 EXAMPLES = """\
 KEY VALUE pairs, also written KEY=VALUE or --key value, override the configuration file. seval/defaults.py explains
 every key. Examples:
@@ -111,6 +113,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="print id, folder, splits, prerequisites; do not train")
     parser.add_argument("--list-methods", action="store_true", help="print every method with its policy and source")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    add_uses(parser)
     args, words = parser.parse_known_args(argv)
     words = [word for word in words if word != "--"]
     if words and words[0].endswith((".yaml", ".yml")):
@@ -118,7 +121,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     if len(args.config_file) > 1:
         parser.error(f"one --config-file is read, not {len(args.config_file)}: name the others in its _BASE_")
     args.config_file = args.config_file[0] if args.config_file else None
-    if not (args.config_file or args.list_methods or words):
+    check_uses(parser, args)
+    if not (args.config_file or args.run or args.list_methods or words):
         parser.print_usage(sys.stderr)
         parser.error("choose a --config-file, such as configs/tiny/fixmatch.yaml")
     args.overrides = words

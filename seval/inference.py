@@ -14,7 +14,7 @@ from seval.build import build_network
 from seval.config import with_overrides
 from seval.data import hdf5
 from seval.data.augment import Geometry
-from seval.data.image_set import Encoded, ImageSet
+from seval.data.image_set import Encoded, ImageSet, fingerprint
 from seval.errors import ConfigError, RecordError
 from seval.evaluate import logits_by_head, test_offsets
 from seval.models.network import Network
@@ -53,6 +53,8 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.run_id, self.class_names, self.offsets = run.id, image_set.class_names, dict(offsets)
+        about = {key: image_set.attributes.get(key) for key in ("source", "license", "credit")}
+        self.data: dict[str, object] = {"name": image_set.name, **about, "fingerprint": fingerprint(image_set)}
         self.stored = stored(image_set, run.cfg.DATASET.DECODED_SIZE)
         self.batch: int = run.cfg.SOLVER.EVAL_BATCH  # images at once, as in an evaluation
         self.geometry = Geometry.of(run.cfg.DATASET)

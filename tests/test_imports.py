@@ -17,6 +17,9 @@ FLOORS = (
     ("repro.launch", "repro.pages"),
     ("repro.tables",),
     ("seval.command",),
+    ("seval.using",),
+    ("seval.export",),
+    ("seval.predict", "seval.card"),
     ("seval.inference",),
     ("seval.run",),
     ("seval.train",),
@@ -25,10 +28,10 @@ FLOORS = (
     ("seval.algorithms",),
     ("seval.policy",),
     ("seval.models", "seval.losses"),
-    ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves", "seval.progress"),
+    ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves", "seval.progress", "seval.ids"),
     ("seval.files", "seval.keys", "seval.provenance"),
     ("seval.text",),
-    ("seval.errors", "seval.defaults", "seval.metrics", "seval.signals", "seval.versions"),
+    ("seval.errors", "seval.defaults", "seval.metrics", "seval.signals", "seval.versions", "seval.options"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {
