@@ -10,7 +10,7 @@ RUN      := OMP_NUM_THREADS=1 $(BIN)
 SHELL_FILES := image/*.sh slurm/*.sh slurm/run.sbatch .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo methods-demo test test-slow torture test-cluster cluster-container-test lint links audit bench lock clean
+.PHONY: help demo methods-demo test test-slow torture test-cluster cluster-container-test lint links audit bench gpu-check lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -63,6 +63,10 @@ bench: $(VENV)/ready  ## run all benchmarks
 	$(RUN)/python benchmarks/report.py
 	$(RUN)/python benchmarks/runs.py
 	$(RUN)/python benchmarks/step.py
+	$(RUN)/python benchmarks/needs.py
+
+gpu-check: $(VENV)/ready  ## on a machine with a GPU: its tests, SEVAL and timings in ten minutes; writes gpu-check.md
+	$(BIN)/python benchmarks/gpu_check.py
 
 lock: $(VENV)/ready  ## pin the container's packages, keeping valid pins; LOCK_ARGS=--upgrade updates all pins
 	$(BIN)/pip install --quiet uv

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also where Python is told not to do it
+
 from seval.options import add_uses, check_uses
+from seval.places import ENVIRONMENT, spelled
 
 EXAMPLES = """\
 KEY VALUE pairs, also written KEY=VALUE or --key value, override the configuration file. seval/defaults.py explains
@@ -28,7 +31,6 @@ SIGTERM, SIGUSR2 and Ctrl-C finish the current step, save a checkpoint and stop;
 Exit codes: 0 done; 2 bad input, or a file cannot be read or written; 3 training failed; 4 another process is training
 this run; 75 stopped by SIGTERM or SIGUSR2; 130 stopped by Ctrl-C. After 75 and 130 the same command resumes the run.
 """
-ENVIRONMENT = "write .venv/bin/python, or `. .venv/bin/activate` first; `make demo` creates that environment"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,9 +90,9 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     """The options; `overrides` are all other words, in their order."""
     parser = _Parser(
-        usage="main.py --config-file FILE [OPTION ...] [KEY VALUE ...]",
+        usage=spelled("main.py --config-file FILE [OPTION ...] [KEY VALUE ...]"),
         description=__doc__,
-        epilog=EXAMPLES,
+        epilog=spelled(EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -116,7 +118,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add_uses(parser)
     args, words = parser.parse_known_args(argv)
     words = [word for word in words if word != "--"]
-    if words and words[0].endswith((".yaml", ".yml")):
+    if words and (words[0].endswith((".yaml", ".yml")) or os.path.isfile(words[0])):
         args.config_file.append(words.pop(0))
     if len(args.config_file) > 1:
         parser.error(f"one --config-file is read, not {len(args.config_file)}: name the others in its _BASE_")

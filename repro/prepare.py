@@ -53,7 +53,7 @@ def _do(args: argparse.Namespace) -> int:
     elif args.show:
         _show(args.name, path, args.show)
     elif args.force or not _is_valid(path):
-        _prepare(path, source, args.raw, args.download)
+        _prepare(data_file(args.name, args.root, written=True), source, args.raw, args.download)
     return 0
 
 

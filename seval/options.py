@@ -2,6 +2,8 @@
 
 import argparse
 
+from seval.places import spelled
+
 _GROUP = """\
 For a run that is done, given by its configuration or by --run. Write KEY VALUE pairs before --predict.
 
@@ -13,7 +15,7 @@ For a run that is done, given by its configuration or by --run. Write KEY VALUE 
 
 def add_uses(parser: argparse.ArgumentParser) -> None:
     """Add --run, --predict and --export, and what belongs to them."""
-    group = parser.add_argument_group("prediction and export", _GROUP)
+    group = parser.add_argument_group("prediction and export", spelled(_GROUP))
     add = group.add_argument
     add("--run", metavar="ID", help="a run in OUTPUT_DIR instead of a configuration: its id, or the beginning of it")
     add(
