@@ -18,12 +18,13 @@ from collections.abc import Sequence
 
 from repro.listing.board import board, comma_separated
 from repro.listing.filters import chosen
-from repro.listing.folder import runs, whole
+from repro.listing.folder import runs
 from repro.listing.found import Found
 from repro.tables.command_line import Parser, repeated, reported, say
 from repro.tables.reading import CHOICES, Reading
 from seval.errors import ConfigError
 from seval.files import replace
+from seval.ids import whole
 
 EXAMPLES = """\
 commands:

@@ -22,6 +22,7 @@ from seval.provenance import made
 from seval.run import Run
 from seval.signals import listening
 from seval.text import printable, short, short_line, shown
+from seval.using import by_id, use
 
 
 def command(args: argparse.Namespace) -> int:
@@ -30,6 +31,8 @@ def command(args: argparse.Namespace) -> int:
         if args.list_methods:
             return _shown(_list_methods(args.json))
         run = _chosen(args)
+        if args.predict or args.export:
+            return _shown(use(run, args))
         if args.again and not args.dry_run and (old := run.set_aside()):
             print(f"the run is done again; what was there is in {old}", file=sys.stderr)
         if args.dry_run:
@@ -93,6 +96,8 @@ def _drop_output() -> None:
 def _chosen(args: argparse.Namespace) -> Run:
     """The run that the arguments describe. Raises `ConfigError`; says where it will train if that may surprise."""
     args.overrides = pairs(args.overrides)
+    if args.run:
+        return by_id(args.run, args.overrides)
     allowed = ["RUNTIME.OTHER_CODE", "resume"] if args.resume else []
     run = Run(load(args.config_file or (), [*args.overrides, *allowed]))
     chosen = {*args.overrides[::2], *(read_file(found(args.config_file)) if args.config_file else ())}

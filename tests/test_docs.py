@@ -138,6 +138,8 @@ def try_run(given: list[str], folder: Path) -> None:
         assert main.main(given) == 0
     else:
         args = main._parse([word for word in given if word != "--eval-only"])
+        if args.run:
+            return
         cfg = load(args.config_file, args.overrides)
         if data_file(cfg.DATASET.NAME, cfg.DATASET.ROOT).exists():
             dry = ["--config-file", args.config_file, *args.overrides, "OUTPUT_DIR", str(folder), "--dry-run"]
