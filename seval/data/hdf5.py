@@ -20,13 +20,13 @@ import numpy as np
 from tqdm import tqdm
 
 from seval.data.blocks import Blocks, blocks_of, dataset, digest, mark, stored
-from seval.data.checks import ATTRIBUTES, check_arrays
+from seval.data.checks import ATTRIBUTES, OPTIONAL, check_arrays
 from seval.data.disk import Steady, opened, remedy
 from seval.data.disk import data_file as data_file
 from seval.data.image_set import Encoded, ImageSet, Part, class_counts, fingerprint, fingerprint_0_1, statistics
 from seval.data.partial import partial
 from seval.data.sources import SOURCES
-from seval.errors import DamagedData, DataError, one_line
+from seval.errors import DamagedData, DataError, called, one_line
 from seval.files import told
 from seval.places import called
 from seval.text import json_value, printable, short
@@ -219,7 +219,7 @@ def _load(file: h5py.File, path: Path, in_blocks: bool) -> ImageSet:
     if not all(isinstance(each, list) for each in listed):
         raise ValueError("class_names, mean and std are lists")
     class_names, mean, std = map(tuple, listed)
-    attributes = {key: read_attribute(file, key) for key in ATTRIBUTES if key != "statistics_of" or key in file.attrs}
+    attributes = {key: read_attribute(file, key) for key in ATTRIBUTES if key not in OPTIONAL or key in file.attrs}
     images = ImageSet(read_attribute(file, "name"), train, test, class_names, mean, std, attributes, unlabeled)
     return images._replace(sha256={key: read_attribute(dataset(file, key), "sha256") for key in images.arrays()})
 

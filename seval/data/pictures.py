@@ -19,6 +19,7 @@ from seval.text import short_line
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 QUALITY = 95  # of a JPEG that is encoded here, without subsampling of color
 FILTER = Image.Resampling.BILINEAR  # Pillow's, which averages where it shrinks; `decode` has the same
+_LONGEST = 65_500  # pixels of a side of a JPEG
 _ORIENTATION = 0x0112  # EXIF's tag
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,8 +37,16 @@ def open_picture(content: bytes) -> Image.Image:
 
     Raises `ValueError` with a short reason where they are no whole picture of `FORMATS` of at most `LARGEST` pixels.
     """
+    return examined(content)[0]
+
+
+def examined(content: bytes) -> tuple[Image.Image, bool]:
+    """`open_picture`, and whether the bytes are what an encoded set stores: a JPEG that `decode` shows as it looks."""
     with _decoded(content) as image:
-        return _upright(image)
+        turn = _orientation(image)
+        stored = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB") and turn not in _TURN
+        picture = _plain(image)
+        return (picture.transpose(_TURN[turn]) if turn in _TURN else picture), stored
 
 
 def pixels(picture: Image.Image, size: tuple[int, int] | None, channels: int) -> np.ndarray:
@@ -55,19 +64,24 @@ def pixels(picture: Image.Image, size: tuple[int, int] | None, channels: int) ->
 def as_jpeg(content: bytes) -> bytes:
     """The JPEG that an encoded set stores for a file: its own bytes where `decode` shows them as they should look.
 
-    Otherwise (no JPEG, CMYK, rotated by EXIF) the picture is encoded again with `QUALITY`. Raises as `open_picture`.
+    Otherwise (no JPEG, CMYK, rotated by EXIF) the picture is `encoded` again. Raises as `open_picture`.
     """
-    with _decoded(content) as image:
-        if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB") and _orientation(image) not in _TURN:
-            return content
-        encoded = io.BytesIO()
-        _upright(image).save(encoded, "JPEG", quality=QUALITY, subsampling=0)
-    return encoded.getvalue()
+    picture, stored = examined(content)
+    return content if stored else encoded(picture)
+
+
+def encoded(picture: Image.Image) -> bytes:
+    """A picture as JPEG of `QUALITY`. Raises `ValueError` where it has too many pixels a side for one."""
+    if max(picture.size) > _LONGEST:
+        raise ValueError(f"it has {picture.width} x {picture.height} pixels, but a JPEG at most {_LONGEST} a side")
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=QUALITY, subsampling=0)
+    return file.getvalue()
 
 
 @contextmanager
 def _decoded(content: bytes) -> Iterator[Image.Image]:
-    """The picture as the file holds it; whatever fails, inside too, is a `ValueError`."""
+    """The picture as the file holds it; whatever fails, inside too, is a `ValueError`, but a lack of memory."""
     if not content:
         raise ValueError("it is empty")
     try:
@@ -84,13 +98,6 @@ def _decoded(content: bytes) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # damaged files raise anything
         raise ValueError(short_line(error)) from None
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The picture in L or RGB, turned as EXIF says."""
-    turn = _TURN.get(_orientation(image))
-    plain = _plain(image)
-    return plain if turn is None else plain.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> int:
