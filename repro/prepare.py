@@ -35,6 +35,7 @@ _EXAMPLES = f"""examples:
 
 your own images (`prepare.py folder --help` has the options):
 {EXAMPLES}
+  python repro/prepare.py birds --table birds.yaml     a table for submit.py, with settings that fit the set
 
 raw files:
 """ + "\n".join(f"  {name:21} {source.files}" for name, source in SOURCES.items())
@@ -54,16 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _do(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     path = data_file(args.name, args.root)
-    if args.verify:
+    if args.table:
+        _table(args)
+    elif args.verify:
         say_set(path, verify(path), "is valid")
     elif args.show:
         _show(args.name, path, args.show)
-    elif args.table:
-        _table(args)
     elif args.name not in SOURCES:
         _own(path)
     elif args.force or not _is_valid(path):
-        _prepare(path, SOURCES[args.name], args.raw, args.download)
+        _prepare(data_file(args.name, args.root, written=True), SOURCES[args.name], args.raw, args.download)
     return 0
 
 
@@ -98,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "--show", metavar="PNG", type=Path, help="only draw views of each class and the class counts of the splits"
     )
     parser.add_argument(
-        "--table", metavar="FILE", type=Path, help="only write a table of Supervised, FixMatch and SEVAL on your set"
+        "--table", metavar="FILE", type=Path, help="only write a table of Supervised, FixMatch and SEVAL on the set"
     )
     parser.add_argument(
         "--device", choices=("cpu", "gpu"), help="what the runs of --table will train on (default: what is here)"

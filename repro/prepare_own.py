@@ -41,7 +41,7 @@ _SHOWN = 20  # problems and classes on the screen
 def prepare_own(argv: Sequence[str]) -> int:
     """0 once the set is there. Raises `DataError` for images and lists that cannot be used, and `OSError`."""
     args = parser_of(argv[0]).parse_args(argv[1:])
-    path = data_file(args.name, args.root)
+    path = data_file(args.name, args.root, written=True)
     if not args.force and _is_valid(path):
         return 0
     listing = _listing(argv[0], args)

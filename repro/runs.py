@@ -18,12 +18,13 @@ from collections.abc import Sequence
 
 from repro.listing.board import board, comma_separated
 from repro.listing.filters import chosen
-from repro.listing.folder import runs, whole
+from repro.listing.folder import runs
 from repro.listing.found import Found
 from repro.tables.command_line import Parser, repeated, reported, say
 from repro.tables.reading import CHOICES, Reading
 from seval.errors import ConfigError
 from seval.files import replace
+from seval.ids import whole
 
 EXAMPLES = """\
 commands:
@@ -54,7 +55,7 @@ _ONLY = {"out": ("curves", "csv"), "yes": ("rm",)}
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line: `command`, and its `words`. Raises `ConfigError` where it is wrong."""
-    usage = "runs.py [COMMAND] [ID ... | FILTER ...] [OPTION ...]"
+    usage = "%(prog)s [COMMAND] [ID ... | FILTER ...] [OPTION ...]"
     parser = Parser(
         usage=usage, description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )

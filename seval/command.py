@@ -14,13 +14,15 @@ from tabulate import tabulate
 from seval.config import delta, load, read_file
 from seval.data.own_set import notes
 from seval.defaults import node_of
-from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, called, memory_short
+from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, memory_short
 from seval.evaluate import LAST
 from seval.keys import pairs, some
+from seval.places import ROOT, called, found
 from seval.provenance import made
 from seval.run import Run
 from seval.signals import listening
 from seval.text import printable, short, short_line, shown
+from seval.using import by_id, use
 
 
 def command(args: argparse.Namespace) -> int:
@@ -29,6 +31,8 @@ def command(args: argparse.Namespace) -> int:
         if args.list_methods:
             return _shown(_list_methods(args.json))
         run = _chosen(args)
+        if args.predict or args.export:
+            return _shown(use(run, args))
         if args.again and not args.dry_run and (old := run.set_aside()):
             print(f"the run is done again; what was there is in {old}", file=sys.stderr)
         if args.dry_run:
@@ -92,9 +96,11 @@ def _drop_output() -> None:
 def _chosen(args: argparse.Namespace) -> Run:
     """The run that the arguments describe. Raises `ConfigError`; says where it will train if that may surprise."""
     args.overrides = pairs(args.overrides)
+    if args.run:
+        return by_id(args.run, args.overrides)
     allowed = ["RUNTIME.OTHER_CODE", "resume"] if args.resume else []
     run = Run(load(args.config_file or (), [*args.overrides, *allowed]))
-    chosen = {*args.overrides[::2], *(read_file(Path(args.config_file)) if args.config_file else ())}
+    chosen = {*args.overrides[::2], *(read_file(found(args.config_file)) if args.config_file else ())}
     if "DATASET.NAME" not in chosen:
         raise ConfigError(_without_data_set(args.config_file))
     trains = not (args.dry_run or run.done())
@@ -121,14 +127,16 @@ def _warn(run: Run) -> None:
 def _without_data_set(file: str | None) -> str:
     if not file:
         return "no data set is chosen; choose a --config-file, such as configs/tiny/fixmatch.yaml, or set DATASET.NAME"
-    same = sorted(str(path) for path in Path(file).parent.parent.glob(f"*/{Path(file).name}") if path != Path(file))
+    path = found(file)
+    others = [other.parent.name for other in sorted(path.parent.parent.glob(f"*/{path.name}")) if other != path]
+    same = [str(Path(file).parent.parent / folder / path.name) for folder in others]
     remedy = f"a data set is added to it by {some(same)}" if same else "set DATASET.NAME"
     return f"{file} is a method without a data set; {remedy}"
 
 
 def _list_methods(as_json: bool) -> int:
     methods = []
-    for file in sorted((Path(__file__).parents[1] / "configs" / "methods").glob("*.yaml")):
+    for file in sorted((ROOT / "configs" / "methods").glob("*.yaml")):
         cfg = load(file)
         policy = {name.lower(): head.POLICY for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
         about = {"name": file.stem, "category": cfg.METHOD.CATEGORY, "algorithm": cfg.ALGORITHM.NAME}
@@ -150,7 +158,10 @@ def _fail(code: int, message: str) -> int:
 def _words(run: Run, keys: list, args: argparse.Namespace) -> str:
     """The command for `run`: with another file of the same folder if it gives this run, else with more overrides."""
     given = args.config_file
-    for file in sorted(Path(given).parent.glob("*.yaml"), reverse=True) if given else ():  # reversed: dataset.yaml late
+    for path in (
+        sorted(found(given).parent.glob("*.yaml"), reverse=True) if given else ()
+    ):  # reversed: dataset.yaml late
+        file = Path(given).with_name(path.name)
         try:
             if Run(load(file, args.overrides)).id == run.id:
                 return shlex.join([*called("main.py"), "--config-file", str(file), *args.overrides])

@@ -18,6 +18,7 @@ from seval.defaults import Node
 from seval.errors import ConfigError, MissingPrerequisite, RecordError
 from seval.evaluate import evaluate, protocols
 from seval.identity import FORMAT, identity, prerequisite
+from seval.places import ROOT
 from seval.policy.base import Facts
 from seval.policy.language import build_policy, rules_of
 from seval.policy.seval import published
@@ -268,7 +269,7 @@ class Run:
             "prerequisites": prerequisites,
             "evaluations": len(history),
             "steps": last["step"],
-            "provenance": provenance(device(self.cfg.GPU_ID), Path(__file__).parents[1]) | {"code": self.code},
+            "provenance": provenance(device(self.cfg.GPU_ID), ROOT) | {"code": self.code},
             "seconds": round(sum(line["seconds"] for line in history), 1),
             "seconds_last_session": round(seconds, 1),
         }

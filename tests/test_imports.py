@@ -12,11 +12,16 @@ from tests.settings import ROOT
 
 #: From the highest floor down. A module imports from its own room and from lower floors, never from one beside it.
 FLOORS = (
+    ("seval.__main__",),  # it calls the scripts by their names
     ("main", "commands"),
     ("repro.listing",),
     ("repro.launch", "repro.pages"),
     ("repro.tables",),
     ("seval.command",),
+    ("seval.using",),
+    ("seval.export",),
+    ("seval.predict", "seval.card"),
+    ("seval.inference",),
     ("seval.run",),
     ("seval.train",),
     ("seval.evaluate", "seval.identity"),
@@ -24,10 +29,10 @@ FLOORS = (
     ("seval.algorithms",),
     ("seval.policy",),
     ("seval.models", "seval.losses"),
-    ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves", "seval.progress"),
+    ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves", "seval.progress", "seval.ids"),
     ("seval.files", "seval.keys", "seval.provenance"),
-    ("seval.text",),
-    ("seval.errors", "seval.defaults", "seval.metrics", "seval.signals", "seval.versions"),
+    ("seval.text", "seval.options"),
+    ("seval.errors", "seval.defaults", "seval.metrics", "seval.places", "seval.signals", "seval.versions"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {
