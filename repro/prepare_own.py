@@ -20,7 +20,7 @@ from seval.data.sources.own_files import Files, read_folder
 from seval.data.sources.own_inspect import Kept, inspect
 from seval.data.sources.own_npz import read_arrays
 from seval.data.sources.own_set import make
-from seval.defaults import ALIASES
+from seval.defaults import SET_ALIASES
 from seval.errors import DamagedData, DataError
 from seval.files import replace
 from seval.text import printable, short
@@ -110,7 +110,7 @@ def _parser(form: str) -> Parser:
 
 
 def _name(text: str) -> str:
-    if text in SOURCES or text in ALIASES or text in FORMS:
+    if text in SOURCES or text in SET_ALIASES or text in FORMS:
         raise argparse.ArgumentTypeError(f"{text!r} is the name of something else here; choose another")
     if not re.fullmatch("[a-z][a-z0-9_-]{0,63}", text):
         raise argparse.ArgumentTypeError(
