@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout also works without being installed
 
-from repro.tables.table import Table
+from repro.tables.table import ROOT, Table
 from seval.data.hdf5 import read
 from seval.data.image_set import fingerprint_0_1
 

@@ -40,7 +40,7 @@ _SHOWN = 20  # problems and classes on the screen
 
 def prepare_own(argv: Sequence[str]) -> int:
     """0 once the set is there. Raises `DataError` for images and lists that cannot be used, and `OSError`."""
-    args = _parser(argv[0]).parse_args(argv[1:])
+    args = parser_of(argv[0]).parse_args(argv[1:])
     path = data_file(args.name, args.root, written=True)
     if not args.force and _is_valid(path):
         return 0
@@ -80,7 +80,8 @@ def say_set(path: Path, images: ImageSet, state: str) -> None:
         print(f"  {name}: {len(part.labels)} images {labeled if any(of_classes) else 'of unknown class'}")
 
 
-def _parser(form: str) -> Parser:
+def parser_of(form: str) -> Parser:
+    """The command line of one form."""
     parser = Parser(
         prog=f"prepare.py {form}",
         description=f"{__doc__}\n\n{form}: {FORMS[form]}",
