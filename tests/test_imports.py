@@ -27,7 +27,7 @@ FLOORS = (
     ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves", "seval.progress"),
     ("seval.files", "seval.keys", "seval.provenance"),
     ("seval.text",),
-    ("seval.errors", "seval.defaults", "seval.metrics", "seval.signals", "seval.versions"),
+    ("seval.errors", "seval.defaults", "seval.lazy", "seval.metrics", "seval.signals", "seval.versions"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {
