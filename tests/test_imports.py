@@ -17,6 +17,7 @@ FLOORS = (
     ("repro.launch", "repro.pages"),
     ("repro.tables",),
     ("seval.command",),
+    ("seval.inference",),
     ("seval.run",),
     ("seval.train",),
     ("seval.evaluate", "seval.identity"),
