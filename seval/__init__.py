@@ -31,17 +31,19 @@ from seval.lazy import lazy
 if TYPE_CHECKING:
     from seval import errors, policy
     from seval.config import load
+    from seval.inference import load_network
     from seval.policy.base import Policy
     from seval.policy.fits import fit_offsets, fit_thresholds
     from seval.run import Run
 
 __version__ = "0.1.0"
-__all__ = ["Policy", "Run", "errors", "fit_offsets", "fit_thresholds", "load", "policy"]
+__all__ = ["Policy", "Run", "errors", "fit_offsets", "fit_thresholds", "load", "load_network", "policy"]
 __getattr__, __dir__ = lazy(
     __name__,
     {
         "seval": ("errors", "policy"),
         "seval.config": ("load",),
+        "seval.inference": ("load_network",),
         "seval.policy.base": ("Policy",),
         "seval.policy.fits": ("fit_offsets", "fit_thresholds"),
         "seval.run": ("Run",),

@@ -42,7 +42,7 @@ def test_names_are_imported_when_they_are_used():
     """The fits need no PyTorch, which takes seconds to import; `seval.policy` needs no import of its own."""
     lines = (
         "import sys, seval; print(sorted({'torch', 'numpy', 'scipy'} & sys.modules.keys()))",
-        "seval.fit_offsets([[1, 0], [0, 1]], [0, 1], solver='exact'); print('torch' in sys.modules)",
+        "seval.fit_offsets([[2, 0], [0, 1]], [0, 1], solver='exact'); print('torch' in sys.modules)",
         "print(seval.policy.Rule.__name__, seval.errors.SevalError.__name__)",
     )
     done = subprocess.run(
@@ -59,6 +59,7 @@ def test_the_example_of_the_docstring(in_root):
 def test_a_run_in_a_session(tmp_path):
     """From new to done, it says what it is, what it measured and what it learned."""
     run = seval.Run(small("fixmatch_seval_load", tmp_path))
+    assert seval.Run(seval.load((), ["OUTPUT_DIR", tmp_path])).folder.parent == tmp_path
     assert repr(run) == f"<Run {run.id}: fixmatch_seval_load · tiny · seed 0, new>" and run.history() == []
     with pytest.raises(RecordError, match=f"run {run.id} is not done"):
         run.learned()
