@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from seval import files, record
