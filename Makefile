@@ -10,7 +10,7 @@ RUN      := OMP_NUM_THREADS=1 $(BIN)
 SHELL_FILES := image/*.sh slurm/*.sh slurm/run.sbatch .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo methods-demo test test-slow torture test-cluster cluster-container-test lint links audit bench lock clean
+.PHONY: help demo methods-demo own-data-demo test test-slow torture test-cluster cluster-container-test lint links audit bench gpu-check lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -22,6 +22,10 @@ demo: $(VENV)/ready  ## six methods on real images, three seeds, one table; repe
 methods-demo: $(VENV)/ready  ## all methods and combinations, three seeds, one table; takes an hour on two cores
 	$(RUN)/python repro/submit.py --table methods_demo --cluster local
 	$(RUN)/python repro/aggregate.py --table methods_demo
+
+own-data-demo: $(VENV)/ready  ## scikit-learn's digits as folders, CSV and NPZ: to a table, predictions and a model
+	$(BIN)/pip install --quiet $(PIP_ARGS) -e '.[example]'
+	$(RUN)/python examples/own_data.py --out build/own_data
 
 test: $(VENV)/ready  ## all tests except the slow ones
 	$(RUN)/python -m pytest -n auto
@@ -63,6 +67,10 @@ bench: $(VENV)/ready  ## run all benchmarks
 	$(RUN)/python benchmarks/report.py
 	$(RUN)/python benchmarks/runs.py
 	$(RUN)/python benchmarks/step.py
+	$(RUN)/python benchmarks/needs.py
+
+gpu-check: $(VENV)/ready  ## on a machine with a GPU: its tests, SEVAL and timings in ten minutes; writes gpu-check.md
+	$(BIN)/python benchmarks/gpu_check.py
 
 lock: $(VENV)/ready  ## pin the container's packages, keeping valid pins; LOCK_ARGS=--upgrade updates all pins
 	$(BIN)/pip install --quiet uv

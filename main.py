@@ -13,6 +13,7 @@ from typing import NoReturn
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also where Python is told not to do it
 
+from seval.options import add_uses, check_uses
 from seval.places import ENVIRONMENT, spelled
 
 EXAMPLES = """\
@@ -129,6 +130,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="print id, folder, splits, prerequisites; do not train")
     parser.add_argument("--list-methods", action="store_true", help="print every method with its policy and source")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    add_uses(parser)
     args, words = parser.parse_known_args(argv)
     words = [word for word in words if word != "--"]
     if words and (words[0].endswith((".yaml", ".yml")) or os.path.isfile(words[0])):
@@ -136,7 +138,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     if len(args.config_file) > 1:
         parser.error(f"one --config-file is read, not {len(args.config_file)}: name the others in its _BASE_")
     args.config_file = args.config_file[0] if args.config_file else None
-    if not (args.config_file or args.list_methods or words):
+    check_uses(parser, args)
+    if not (args.config_file or args.run or args.list_methods or words):
         parser.print_usage(sys.stderr)
         parser.error("choose a --config-file, such as configs/tiny/fixmatch.yaml")
     args.overrides = words

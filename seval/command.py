@@ -12,6 +12,8 @@ import torch
 from tabulate import tabulate
 
 from seval.config import delta, load, read_file
+from seval.data.own_set import notes
+from seval.defaults import node_of
 from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, memory_short
 from seval.evaluate import LAST
 from seval.keys import pairs, some
@@ -20,6 +22,7 @@ from seval.provenance import made
 from seval.run import Run
 from seval.signals import listening
 from seval.text import printable, short, short_line, shown
+from seval.using import by_id, use
 
 
 def command(args: argparse.Namespace) -> int:
@@ -28,6 +31,8 @@ def command(args: argparse.Namespace) -> int:
         if args.list_methods:
             return _shown(_list_methods(args.json))
         run = _chosen(args)
+        if args.predict or args.export:
+            return _shown(use(run, args))
         if args.again and not args.dry_run and (old := run.set_aside()):
             print(f"the run is done again; what was there is in {old}", file=sys.stderr)
         if args.dry_run:
@@ -43,6 +48,7 @@ def command(args: argparse.Namespace) -> int:
             for number, each in enumerate(chain, start=1):
                 each.phase = f"phase {number} of {len(chain)}" if len(chain) > 1 else ""
                 _say_done(each)
+                _warn(each)
                 done = each.execute(stop)
         return _shown(_print_record(run, done, args.json))
     except MissingPrerequisite as error:
@@ -90,6 +96,8 @@ def _drop_output() -> None:
 def _chosen(args: argparse.Namespace) -> Run:
     """The run that the arguments describe. Raises `ConfigError`; says where it will train if that may surprise."""
     args.overrides = pairs(args.overrides)
+    if args.run:
+        return by_id(args.run, args.overrides)
     allowed = ["RUNTIME.OTHER_CODE", "resume"] if args.resume else []
     run = Run(load(args.config_file or (), [*args.overrides, *allowed]))
     chosen = {*args.overrides[::2], *(read_file(found(args.config_file)) if args.config_file else ())}
@@ -107,6 +115,13 @@ def _say_done(run: Run) -> None:
         folder = printable(str(run.folder))
         other = "; the code here differs: --again trains it anew" if run.made_by_other_code(done) else ""
         print(f"{run.title}  run {run.id} in {folder}: done before {made(done)}".rstrip() + other, file=sys.stderr)
+
+
+def _warn(run: Run) -> None:
+    """Say what a user should know of the splits of an own set that is about to be trained on."""
+    if node_of(run.cfg.DATASET.NAME) == "OWN" and not run.done():
+        for note in notes(run.image_set, run.splits.held_out):
+            print(shown(f"warning: {note}"), file=sys.stderr)
 
 
 def _without_data_set(file: str | None) -> str:
@@ -159,6 +174,8 @@ def _words(run: Run, keys: list, args: argparse.Namespace) -> str:
 
 def _describe(run: Run, as_json: bool) -> int:
     run.check()
+    for each in run.chain():
+        _warn(each)
     chain = [{"id": each.id, "folder": str(each.folder), "state": each.state()} for each in run.chain()]
     about = {
         "id": run.id,

@@ -14,7 +14,7 @@ from seval.data.loader import Images
 from seval.defaults import Node
 from seval.errors import TrainingError
 from seval.models.network import Network
-from seval.policy.base import HeldOut, PseudoLabels
+from seval.policy.base import HeldOut, Policy, PseudoLabels
 
 LAST = 20  # evaluations that the median20 and mean20 protocols use
 KEPT = "the last checkpoint, if there is one, is kept; lower SOLVER.BASE_LR or check the data"
@@ -35,11 +35,7 @@ def evaluate(training: Training, step: int, refresh: bool = True) -> dict:
         line["policy"] = {head.name: _refresh(training, head, predictions, progress) for head in training.heads}
         line["algorithm"] = training.algorithm.refresh()
     counts = training.class_counts
-    offsets = {
-        "none": torch.zeros_like(counts),
-        "logit_adjusted": torch.log(counts / counts.sum()),
-        **training.heads[-1].policy.offsets(),
-    }
+    offsets = test_offsets(counts, training.heads[-1].policy)
     for split in ("valid", "test"):
         labels = training.data[split].labels
         if len(labels):
@@ -50,6 +46,12 @@ def evaluate(training: Training, step: int, refresh: bool = True) -> dict:
     if training.algorithm.views and due(step, cfg.PERIODS.QUALITY, cfg):
         line["quality"] = _quality(training, training.heads[-1], predictions)
     return line
+
+
+def test_offsets(class_counts: Tensor, policy: Policy) -> dict[str, Tensor]:
+    """By name, what is taken off test logits: log offsets (C,), those that the evaluated head has learned included."""
+    adjusted = torch.log(class_counts / class_counts.sum())
+    return {"none": torch.zeros_like(class_counts), "logit_adjusted": adjusted, **policy.offsets()}
 
 
 def due(step: int, period: int, cfg: Node) -> bool:
@@ -79,11 +81,16 @@ def predict(net: Network, images: Images, mean: Tensor, std: Tensor, batch: int)
     training, logits = net.training, {head: [] for head in net.classifiers}
     net.eval()
     for part in images.in_order(batch):
-        features = net.features(normalize(part, mean, std).contiguous(memory_format=torch.channels_last))
-        for head, parts in logits.items():
-            parts.append(net.classify(features, head))
+        for head, found in logits_by_head(net, part, mean, std).items():
+            logits[head].append(found)
     net.train(training)
-    return {head: torch.cat(parts).float() for head, parts in logits.items()}
+    return {head: torch.cat(parts) for head, parts in logits.items()}
+
+
+def logits_by_head(net: Network, views: Tensor, mean: Tensor, std: Tensor) -> dict[str, Tensor]:
+    """Logits (N, C) float32 of one batch of evaluation views (N, c, H, W) uint8."""
+    features = net.features(normalize(views, mean, std).contiguous(memory_format=torch.channels_last))
+    return {head: net.classify(features, head).float() for head in net.classifiers}
 
 
 def _refresh(training: Training, head: Head, predictions: Predictions, progress: float) -> dict[str, float]:

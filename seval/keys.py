@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from seval.defaults import ALIASES, CHOICES, DEFAULTS
+from seval.defaults import ALIASES, CHOICES, DEFAULTS, SET_ALIASES
 from seval.errors import ConfigError
 from seval.text import literal, short
 
@@ -57,6 +57,8 @@ def value_of(key: str, value: object, where: str) -> object:
         value = str(value)
     if isinstance(value, str) and (key in CHOICES or key == "ALGORITHM.NAME"):
         value = ALIASES.get(value.capitalize() if value in ("true", "false") else value, value)
+    if isinstance(value, str) and key == "DATASET.NAME":
+        value = SET_ALIASES.get(value, value)
     if kind is float and type(value) is int:
         with suppress(OverflowError):
             value = float(value)

@@ -14,7 +14,7 @@ import pytest
 
 import main
 from docs import figures
-from repro import aggregate, prepare, report, runs, status, submit
+from repro import aggregate, prepare, prepare_own, report, runs, status, submit
 from repro.tables.command_line import is_open
 from repro.tables.selection import asked_tables, select
 from seval.config import load
@@ -28,9 +28,22 @@ from tests.settings import ROOT, SMALL, small
 MANUAL = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES = sorted([*MANUAL, *ROOT.glob("*.md"), *ROOT.glob("paper_tables/*.md"), *ROOT.glob("tests/*/README.md")])
 PAGES = list(dict.fromkeys(PAGES))
-FOLDERS = ("benchmarks", "configs", "docs", "image", "notebooks", "paper_tables", "repro", "seval", "slurm", "tests")
+FOLDERS = (
+    "benchmarks",
+    "configs",
+    "docs",
+    "examples",
+    "image",
+    "notebooks",
+    "paper_tables",
+    "repro",
+    "seval",
+    "slurm",
+    "tests",
+)
 #: Stand for the reader's own.
 PLACEHOLDERS = re.compile(r"mine|site\.yaml|NAME|TABLE|SET|FILE|METHOD|[<>*{}$…]")
+STANDS_FOR = {"NAME": "tiny", "birds.yaml": "paper_tables/demo.yaml"}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)) | {".venv/ready"}
 #: What takes the arguments of main.py, or a script and its arguments.
 IMAGES = ("seval", "seval.sif", "slurm/run.sbatch")
@@ -106,7 +119,7 @@ def commands(page: Path) -> list[list[str]]:
 
 def try_command(words: list[str], folder: Path) -> None:
     """Run a command where that takes a second, else read its words as the command itself would."""
-    name, given = words[0], ["tiny" if word == "NAME" else word for word in words[1:]]
+    name, given = words[0], [STANDS_FOR.get(word, word) for word in words[1:]]
     if name == "make":
         assert {word for word in given if "=" not in word} <= TARGETS
     elif name == "main.py":
@@ -123,6 +136,8 @@ def try_command(words: list[str], folder: Path) -> None:
     elif given == ["--help"]:
         with pytest.raises(SystemExit, match="0"):
             prepare.main(given)
+    elif name == "repro/prepare.py" and given[0] in prepare_own.FORMS:
+        assert prepare_own.parser_of(given[0]).parse_args(given[1:]).name
     elif name == "repro/prepare.py":
         assert prepare._parser().parse_args(given).name
     else:
@@ -138,6 +153,8 @@ def try_run(given: list[str], folder: Path) -> None:
         assert main.main(given) == 0
     else:
         args = main._parse([word for word in given if word != "--eval-only"])
+        if args.run:
+            return
         cfg = load(args.config_file, args.overrides)
         if data_file(cfg.DATASET.NAME, cfg.DATASET.ROOT).exists():
             dry = ["--config-file", args.config_file, *args.overrides, "OUTPUT_DIR", str(folder), "--dry-run"]
@@ -172,6 +189,7 @@ def test_links_and_names_exist(page):
 @pytest.mark.parametrize("page", MANUAL, ids=lambda page: page.name)
 def test_every_command_runs_or_is_read_by_its_own_parser(page, example, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(submit.shutil, "which", lambda name: name)  # as on a cluster, also where there is no SLURM
     for words in commands(page):
         words = [str(example / word) if word == "configs/tiny/mine.yaml" else word for word in words]
         try_command(words, tmp_path)

@@ -18,6 +18,10 @@ FLOORS = (
     ("repro.launch", "repro.pages"),
     ("repro.tables",),
     ("seval.command",),
+    ("seval.using",),
+    ("seval.export",),
+    ("seval.predict", "seval.card"),
+    ("seval.inference",),
     ("seval.run",),
     ("seval.train",),
     ("seval.evaluate", "seval.identity"),
@@ -25,9 +29,9 @@ FLOORS = (
     ("seval.algorithms",),
     ("seval.policy",),
     ("seval.models", "seval.losses"),
-    ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves", "seval.progress"),
+    ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves", "seval.progress", "seval.ids"),
     ("seval.files", "seval.keys", "seval.provenance"),
-    ("seval.text",),
+    ("seval.text", "seval.options"),
     ("seval.errors", "seval.defaults", "seval.metrics", "seval.places", "seval.signals", "seval.versions"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

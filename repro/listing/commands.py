@@ -8,12 +8,13 @@ from pathlib import Path
 
 from repro.listing.board import board, comma_separated
 from repro.listing.filters import chosen
-from repro.listing.folder import runs, whole
+from repro.listing.folder import runs
 from repro.listing.found import Found
 from repro.tables.command_line import repeated, say
 from repro.tables.reading import Reading
 from seval.errors import ConfigError
 from seval.files import replace
+from seval.ids import whole
 
 
 def carry_out(args: argparse.Namespace) -> int:

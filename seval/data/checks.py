@@ -6,7 +6,7 @@ from seval.data.image_set import ImageSet, Part
 from seval.errors import DataError
 from seval.text import short
 
-#: Attributes of the file beside those that have a field of their own in `ImageSet`; the last may be missing.
+#: Attributes of the file beside those that have a field of their own in `ImageSet`.
 ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
     "source": str,
     "license": str,
@@ -15,7 +15,9 @@ ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
     "official": (bool, type(None)),
     "class_counts": dict,
     "statistics_of": str,
+    "preparation": dict,
 }
+OPTIONAL = ("statistics_of", "preparation")  # of these attributes
 _LARGEST = 1e6  # of a mean or std, on the scale where a pixel lies in [0, 1]
 
 

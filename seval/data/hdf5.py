@@ -7,8 +7,10 @@ A group may hold `batch` uint8 (N,) too; see `Part`.
 
 import errno
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seval.data.blocks import Blocks, blocks_of, dataset, digest, mark, stored
-from seval.data.checks import ATTRIBUTES, check_arrays
+from seval.data.checks import ATTRIBUTES, OPTIONAL, check_arrays
 from seval.data.disk import Steady, opened, remedy
 from seval.data.disk import data_file as data_file
 from seval.data.image_set import Encoded, ImageSet, Part, class_counts, fingerprint, fingerprint_0_1, statistics
@@ -26,11 +28,13 @@ from seval.data.partial import partial
 from seval.data.sources import SOURCES
 from seval.errors import DamagedData, DataError, one_line
 from seval.files import told
+from seval.places import called
 from seval.text import json_value, printable, short
 
 FORMAT = 1  # of the layout; raise it when a reader of the old one would misread the new one
 _CHUNK_BYTES = 1 << 20
 _LARGEST_ATTRIBUTE = 1 << 24  # bytes
+_NAMED = 20  # sets in a message
 
 
 def write(path: str | Path, images: ImageSet, compress: bool = False) -> None:
@@ -89,7 +93,7 @@ def read(path: str | Path, *, in_blocks: bool = False) -> ImageSet:
             check_arrays(images, f"{path} is damaged", _again(path), DamagedData)
             _check_digests(path, images, in_memory=True)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(_missing(path)) from None
+        raise DataError(missing(path)) from None
     if path.stem in SOURCES and images.name != path.stem:
         held = f"{path} holds the set {short(images.name)}, not {path.stem!r}"
         raise DataError(f"{held}; move it away and run `{remedy(path)}`")
@@ -138,10 +142,17 @@ def _check_digests(path: Path, images: ImageSet, in_memory: bool = False) -> Non
             raise DamagedData(f"{path} was altered: {key} does not match its SHA-256; {_again(path)}")
 
 
-def _missing(path: Path) -> str:
+def missing(path: Path) -> str:
+    """That there is no such file, and how it is made."""
     shown = printable(str(path))
     if path.stem not in SOURCES:
-        return f"no file {shown}, and {path.stem!r} is not a set this code can prepare; it can: {', '.join(SOURCES)}"
+        there = sorted(file.stem for file in path.parent.glob("*.h5"))
+        near = get_close_matches(path.stem, {*there, *SOURCES})
+        return (
+            f"no file {shown}{f' (did you mean {near[0]}?)' if near else ''}; "
+            f"{path.parent} holds {', '.join(map(printable, there[:_NAMED])) or 'no set'}; this code can prepare "
+            f"{', '.join(SOURCES)}, and your own images: {shlex.join(called('repro/prepare.py'))} folder --help"
+        )
     source = SOURCES[path.stem]
     way = source.closed or f"write it with `{remedy(path)} --download`, or put {source.files} into a folder DIR"
     return f"no file {shown}; {way} and run `{remedy(path)} --raw DIR`"
@@ -208,7 +219,7 @@ def _load(file: h5py.File, path: Path, in_blocks: bool) -> ImageSet:
     if not all(isinstance(each, list) for each in listed):
         raise ValueError("class_names, mean and std are lists")
     class_names, mean, std = map(tuple, listed)
-    attributes = {key: read_attribute(file, key) for key in ATTRIBUTES if key != "statistics_of" or key in file.attrs}
+    attributes = {key: read_attribute(file, key) for key in ATTRIBUTES if key not in OPTIONAL or key in file.attrs}
     images = ImageSet(read_attribute(file, "name"), train, test, class_names, mean, std, attributes, unlabeled)
     return images._replace(sha256={key: read_attribute(dataset(file, key), "sha256") for key in images.arrays()})
 

@@ -136,7 +136,7 @@ class ImageSet(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     #: source, license, credit, sources_sha256, official (None: no published checksum); class_counts once written;
-    #: statistics_of where mean and std are those of other images
+    #: statistics_of where mean and std are those of other images; preparation: what was done to a user's own images
     attributes: Mapping[str, object]
     unlabeled: Part | None = None
     sha256: Mapping[str, str] = {}  # "train/images" -> digest over dtype, shape and bytes, as stored in the file

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from seval.data import hdf5
 from seval.data.decode import Decoder
 from seval.data.image_set import ImageSet, Part
+from tests.data.own import Own, pictures, write_folder
 from tests.standins import ENCODED_SIDE, TINY, write_jpegs
 
 
@@ -43,3 +46,16 @@ def encoded(tiny, tmp_path_factory) -> ImageSet:
 def decoders() -> dict[int, Decoder]:
     """One for each number of workers, so that the processes start only once."""
     return {workers: Decoder(size=ENCODED_SIDE, workers=workers) for workers in (0, 1, 2)}
+
+
+@pytest.fixture
+def own(tmp_path: Path, capsys: pytest.CaptureFixture) -> Own:
+    """The command that prepares a user's own images."""
+    return Own(tmp_path / "root", capsys)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny: ImageSet) -> Path:
+    """A user's own images."""
+    write_folder(tmp_path / "raw", pictures(tiny))
+    return tmp_path / "raw"

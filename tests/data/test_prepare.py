@@ -100,7 +100,8 @@ def test_ctrl_c_at_any_moment_is_one_line_and_130(shares, tmp_path, tiny):
     ("words", "message"),
     [
         ([], "the following arguments are required: NAME"),
-        (["cifra10"], "argument NAME: invalid choice: 'cifra10' (choose from "),
+        (["cifra10"], "no file data/cifra10.h5 (did you mean cifar10?); data holds "),
+        (["a/cifar10"], "argument NAME: 'a/cifar10' is the name of no set, but of a file; --root names the folder"),
         (["cifar10", "--rot", "x"], "unrecognized arguments: --rot x"),
         (["cifar10", "--raw"], "argument --raw: expected one argument"),
     ],

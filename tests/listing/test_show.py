@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from repro.listing.card import bar
-from repro.listing.folder import whole
 from repro.listing.logs import last_lines, log_of
 from seval.errors import ConfigError
+from seval.ids import whole
 from seval.record import read_record
 from tests.listing.conftest import PROTOCOLS, evaluations, started
 

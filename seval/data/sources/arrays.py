@@ -102,17 +102,18 @@ def made(dtype: object) -> np.dtype:
     return dtype.made
 
 
-def read_npz(file: IO[bytes], keys: tuple[str, ...], limit: int) -> dict[str, np.ndarray]:
-    """The arrays of numbers named `keys` in an .npz, those that it has, none larger than `limit` bytes.
+def read_npz(file: IO[bytes], keys: tuple[str, ...], limit: int, texts: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The arrays of numbers named `keys` and those of text named `texts` in an .npz, those that it has.
 
-    NumPy's own reader makes room for whatever shape the file claims. Raises any `Exception` where it is damaged.
+    None is larger than `limit` bytes. NumPy's own reader makes room for whatever shape the file claims. Raises any
+    `Exception` where it is damaged.
     """
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
-        return {key: _npy(archive, f"{key}.npy", limit) for key in keys if f"{key}.npy" in names}
+        return {key: _npy(archive, f"{key}.npy", limit, key in texts) for key in keys + texts if f"{key}.npy" in names}
 
 
-def _npy(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
+def _npy(archive: zipfile.ZipFile, name: str, limit: int, is_text: bool) -> np.ndarray:
     about = archive.getinfo(name)
     if about.file_size > limit or about.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(
@@ -123,8 +124,8 @@ def _npy(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray:
             raise ValueError(f"{name} is of another version than NumPy writes for numbers")
         with warnings.catch_warnings(action="ignore"):  # that Python 2 wrote it
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
-        if dtype.str[1:] not in _CODES:
-            raise ValueError(f"{name} has the dtype {dtype.str}, which is no plain number")
+        if dtype.str[1:] not in _CODES and not (is_text and dtype.kind == "U" and dtype.itemsize):
+            raise ValueError(f"{name} has the dtype {dtype.str}, which is no plain number{' or text' * is_text}")
         return array(_rest(member, about.file_size), dtype, shape, "F" if fortran else "C")
 
 
