@@ -10,7 +10,7 @@ RUN      := OMP_NUM_THREADS=1 $(BIN)
 SHELL_FILES := image/*.sh slurm/*.sh slurm/run.sbatch .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo methods-demo test test-slow torture test-cluster cluster-container-test lint links audit bench lock clean
+.PHONY: help demo methods-demo own-data-demo test test-slow torture test-cluster cluster-container-test lint links audit bench gpu-check lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -22,6 +22,10 @@ demo: $(VENV)/ready  ## six methods on real images, three seeds, one table; repe
 methods-demo: $(VENV)/ready  ## all methods and combinations, three seeds, one table; takes an hour on two cores
 	$(RUN)/python repro/submit.py --table methods_demo --cluster local
 	$(RUN)/python repro/aggregate.py --table methods_demo
+
+own-data-demo: $(VENV)/ready  ## scikit-learn's digits as folders, CSV and NPZ: to a table, predictions and a model
+	$(BIN)/pip install --quiet $(PIP_ARGS) -e '.[example]'
+	$(RUN)/python examples/own_data.py --out build/own_data
 
 test: $(VENV)/ready  ## all tests except the slow ones
 	$(RUN)/python -m pytest -n auto
@@ -63,6 +67,10 @@ bench: $(VENV)/ready  ## run all benchmarks
 	$(RUN)/python benchmarks/report.py
 	$(RUN)/python benchmarks/runs.py
 	$(RUN)/python benchmarks/step.py
+	$(RUN)/python benchmarks/needs.py
+
+gpu-check: $(VENV)/ready  ## on a machine with a GPU: its tests, SEVAL and timings in ten minutes; writes gpu-check.md
+	$(BIN)/python benchmarks/gpu_check.py
 
 lock: $(VENV)/ready  ## pin the container's packages, keeping valid pins; LOCK_ARGS=--upgrade updates all pins
 	$(BIN)/pip install --quiet uv
@@ -77,8 +85,10 @@ $(VENV)/ready: pyproject.toml
 	  { echo "error: $(PYTHON) is older than 3.11; choose a newer Python: make PYTHON=python3.12 ..."; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' || \
 	  { echo "error: this Python cannot create a virtual environment; on Debian: apt install python3-venv"; exit 2; }
+	@echo "installing PyTorch and what else seval needs into $(VENV): 6.3 GB with the CUDA build (2.6 GB to download)," \
+	  "about 2 GB with the CPU build (see README.md)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(PIP_ARGS) -e '.[dev]'
+	$(BIN)/pip install $$(test -t 1 || echo --quiet) $(PIP_ARGS) -e '.[dev]'
 	touch $@
 
 # The image. More build options, such as a certificate: make image BUILD_ARGS="-v /etc/ssl/ca.crt:/etc/ssl/ca.crt:ro"

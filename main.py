@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also where Python is told not to do it
+
+from seval.places import ENVIRONMENT, spelled
+
 EXAMPLES = """\
 KEY VALUE pairs, also written KEY=VALUE or --key value, override the configuration file. seval/defaults.py explains
 every key. Examples:
@@ -26,7 +30,6 @@ SIGTERM, SIGUSR2 and Ctrl-C finish the current step, save a checkpoint and stop;
 Exit codes: 0 done; 2 bad input, or a file cannot be read or written; 3 training failed; 4 another process is training
 this run; 75 stopped by SIGTERM or SIGUSR2; 130 stopped by Ctrl-C. After 75 and 130 the same command resumes the run.
 """
-ENVIRONMENT = "write .venv/bin/python, or `. .venv/bin/activate` first; `make demo` creates that environment"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         with _leaving_at_ctrl_c():
+            if wrong := _wrong(args):
+                print(f"error: {wrong}", file=sys.stderr)
+                return 2
             from seval.command import command  # here, since it takes seconds, and --help should be fast
     except ImportError as error:
         if (error.name or "").startswith("seval"):  # a fault of this code, not of the environment
@@ -56,6 +62,18 @@ def main(argv: list[str] | None = None) -> int:
         print("error: memory is short for the packages that this needs", file=sys.stderr)
         return 2
     return command(args)
+
+
+def _wrong(args: argparse.Namespace) -> str:
+    """What is wrong with the words that are no options; "" if nothing is."""
+    from seval.keys import pairs
+    from seval.text import shown
+
+    try:
+        pairs([] if args.list_methods else args.overrides)
+    except ValueError as error:
+        return shown(str(error))
+    return ""
 
 
 @contextmanager
@@ -86,9 +104,9 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     """The options; `overrides` are all other words, in their order."""
     parser = _Parser(
-        usage="main.py --config-file FILE [OPTION ...] [KEY VALUE ...]",
+        usage=spelled("main.py --config-file FILE [OPTION ...] [KEY VALUE ...]"),
         description=__doc__,
-        epilog=EXAMPLES,
+        epilog=spelled(EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -113,7 +131,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     args, words = parser.parse_known_args(argv)
     words = [word for word in words if word != "--"]
-    if words and words[0].endswith((".yaml", ".yml")):
+    if words and (words[0].endswith((".yaml", ".yml")) or os.path.isfile(words[0])):
         args.config_file.append(words.pop(0))
     if len(args.config_file) > 1:
         parser.error(f"one --config-file is read, not {len(args.config_file)}: name the others in its _BASE_")

@@ -1,5 +1,6 @@
-"""Time the fit of the offsets pi for 100 classes and 2000 held-out samples: a class loop as in the published code,
-vectorized Nelder-Mead with the same iterations, and the exact solver. Run as `python benchmarks/fits.py [--full]`."""
+"""Time SEVAL's fits: those of one evaluation with SciPy's Nelder-Mead and with this project's, which has the same
+iterates; then for 100 classes the fit of the offsets pi with a class loop as in the published code, vectorized, and
+exact. Run as `python benchmarks/fits.py [--full]`, with OMP_NUM_THREADS=2 for two threads."""
 
 import os
 
@@ -17,9 +18,12 @@ from scipy.special import log_softmax
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from seval.policy.fits import _nelder_mead_offsets, fit_offsets
+from seval.policy import fits
+from seval.policy.fits import _nelder_mead_offsets, fit_offsets, fit_thresholds
+from seval.policy.simplex import nelder_mead, nelder_mead_scalar
 
 CLASSES, SAMPLES = 100, 2000
+EVENTS = ((10, 600), (100, 1000), (100, 2000), (100, 3000), (127, 1270), (200, 2400))  # classes, held-out samples
 LOW, HIGH = 1e-3, 3.0
 Objective = Callable[[np.ndarray], float]
 
@@ -30,14 +34,52 @@ over the classes for masks and means. The published loop may be faster or slower
 "no loop" is both without the loop: one log-softmax, one gather, one weighted sum."""
 
 
-def problem(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def problem(classes: int = CLASSES, samples: int = SAMPLES) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, C) of a classifier biased towards the frequent classes, and long-tailed labels (N,)."""
-    rng = np.random.default_rng(seed)
-    frequency = 20.0 ** -np.linspace(0, 1, CLASSES)
-    labels = rng.choice(CLASSES, SAMPLES, p=frequency / frequency.sum())
-    logits = 2 * rng.normal(size=(SAMPLES, CLASSES)) + 0.7 * np.log(frequency)
-    logits[np.arange(SAMPLES), labels] += 3
+    rng = np.random.default_rng(0)
+    frequency = 20.0 ** -np.linspace(0, 1, classes)
+    labels = rng.choice(classes, samples, p=frequency / frequency.sum())
+    logits = 2 * rng.normal(size=(samples, classes)) + 0.7 * np.log(frequency)
+    logits[np.arange(samples), labels] += 3
     return logits, labels
+
+
+def scipy_search(loss: Objective, start: np.ndarray, low: float, high: float, tolerance: float, frozen=0, **_):
+    """SciPy's search in place of `nelder_mead`."""
+    box = [(1.0, 1.0)] * frozen + [(low, high)] * start.size
+    start = np.append(np.ones(frozen), start)
+    options = {"method": "Nelder-Mead", "bounds": box, "tol": tolerance}
+    return minimize(lambda x: loss(x[frozen:]), start, **options).x[frozen:]
+
+
+def scipy_search_scalar(loss: Callable[[float], float], start: float, low: float, high: float, tolerance: float):
+    return scipy_search(lambda x: loss(x[0]), np.array([start]), low, high, tolerance)[0]
+
+
+def events(rounds: int, sizes: list[int]) -> bool:
+    """Time both fits of one evaluation with either search, alternately. Returns whether all results are equal."""
+    print(f"Seconds per evaluation of a run, SciPy's search -> this one; {os.environ['OMP_NUM_THREADS']} thread(s):")
+    equal = True
+    for classes, samples in EVENTS:
+        if classes not in sizes:
+            continue
+        logits, labels = problem(classes, samples)
+
+        def offsets(search: Callable, z: np.ndarray = logits, y: np.ndarray = labels) -> np.ndarray:
+            fits.nelder_mead = search
+            return fit_offsets(z, y)
+
+        refined = logits - np.log(offsets(nelder_mead))
+
+        def thresholds(search: Callable, z: np.ndarray = refined, y: np.ndarray = labels) -> np.ndarray:
+            fits.nelder_mead_scalar = nelder_mead_scalar if search is nelder_mead else scipy_search_scalar
+            return fit_thresholds(z, y, target=0.75).tau
+
+        for name, fit in (("pi", offsets), ("tau", thresholds)):
+            label = f"{name}, {classes} classes, {samples} samples"
+            sides = (lambda f=fit: f(scipy_search)), (lambda f=fit: f(nelder_mead))
+            equal &= np.array_equal(*compare(label, *sides, rounds, 1, "s")[1])
+    return bool(equal)
 
 
 def rows(logits: np.ndarray, labels: np.ndarray) -> Objective:
@@ -107,21 +149,26 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="also run one class loop to its end, which takes minutes")
     parser.add_argument("--evaluations", type=int, default=300, help="limit for both sides, with class loops")
     parser.add_argument("--rounds", type=int, default=3, help="pairs per comparison")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10, 100, 127, 200], help="classes, first comparison")
+    parser.add_argument("--only-events", action="store_true", help="only the first comparison")
     args = parser.parse_args()
+    equal = events(args.rounds, args.sizes)
+    if args.only_events:
+        print("yes" if equal else "NO ", "all results are equal")
+        return 0 if equal else 1
     logits, labels = problem()
     print(f"{CLASSES} classes, {SAMPLES} held-out samples, medians over {args.rounds} interleaved pairs.")
     print(ASSUMPTIONS + "\n")
 
-    def vectorized(**options: int) -> np.ndarray:
-        return _nelder_mead_offsets(logits, labels, np.arange(CLASSES), LOW, HIGH, **options)
+    def vectorized(limit: int | None = None) -> np.ndarray:
+        return _nelder_mead_offsets(logits, labels, np.arange(CLASSES), LOW, HIGH, limit)
 
-    cap = {"maxfev": args.evaluations}
     results = []
     print(f"Both sides stopped after {args.evaluations} evaluations (a complete search needs up to 40000):")
     for loop in (rows, gather, no_loop):
         objective = loop(logits, labels)
         name = f"{loop.__name__.replace('_', ' ')} -> vectorized Nelder-Mead"
-        slow, fast = lambda f=objective: search(f, **cap), lambda: vectorized(**cap)
+        slow, fast = lambda f=objective: search(f, maxfev=args.evaluations), lambda: vectorized(args.evaluations)
         results.append(compare(name, slow, fast, args.rounds, args.evaluations / 1e3, "ms per evaluation"))
     print("Complete fits:")
     if args.full:
@@ -131,15 +178,16 @@ def main() -> int:
     def exact() -> np.ndarray:
         return fit_offsets(logits, labels, solver="exact")
 
-    exact_ratio, fits = compare("vectorized Nelder-Mead -> exact", vectorized, exact, args.rounds, 1, "s")
+    exact_ratio, found = compare("vectorized Nelder-Mead -> exact", vectorized, exact, args.rounds, 1, "s")
     objective = gather(logits, labels)
-    losses = [CLASSES * objective(np.append(np.ones(CLASSES), pi)) for pi in fits]
+    losses = [CLASSES * objective(np.append(np.ones(CLASSES), pi)) for pi in found]
     print(f"  class-averaged cross-entropy: Nelder-Mead {losses[0]:.8f}, exact {losses[1]:.8f}")
-    errors = np.subtract(*[np.log(pi) - np.log(pi).mean() for pi in fits])
+    errors = np.subtract(*[np.log(pi) - np.log(pi).mean() for pi in found])
     print(f"  log pi, centered, of Nelder-Mead is up to {np.abs(errors).max():.3f} away from the exact one\n")
 
     distance = max(np.abs(np.subtract(*pis)).max() for _, pis in results)
     checks = {
+        "the results of both searches are equal to the bit": equal,
         "vectorized Nelder-Mead is at least 20x faster than both class loops": min(r for r, _ in results[:2]) >= 20,
         f"... with the same result to 1e-6 (largest difference {distance:.1e})": distance <= 1e-6,
         "exact is at least 20x faster than vectorized Nelder-Mead": exact_ratio >= 20,

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from repro.tables.own import view_settings
 from repro.tables.table import CONFIGS
 from seval.config import load
 from seval.data.augment import Geometry
 from seval.data.decode import Decoder
+from seval.data.hdf5 import data_file, read
 from seval.data.image_set import EncodedImages
 from seval.data.loader import generator
+from seval.defaults import node_of
 from seval.files import replace
 from seval.run import Run
 from seval.text import printable
@@ -29,8 +32,10 @@ def draw(name: str, root: Path, path: Path) -> list[int]:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    folder = CONFIGS / name.removesuffix("_64")
-    run = Run(load(folder / "dataset.yaml", ["DATASET.NAME", name, "DATASET.ROOT", str(root)]))
+    own = node_of(name) == "OWN"
+    folder = CONFIGS / ("own" if own else name.removesuffix("_64"))
+    views = view_settings(read(data_file(name, root), in_blocks=True)) if own else []
+    run = Run(load(folder / "dataset.yaml", ["DATASET.NAME", name, "DATASET.ROOT", str(root), *views]))
     image_set = run.image_set
     shown = np.unique(np.linspace(0, image_set.num_classes - 1, MOST_CLASSES).round().astype(int))
     shown = shown if image_set.num_classes > MOST_CLASSES else np.arange(image_set.num_classes)

@@ -54,13 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _do(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     path = data_file(args.name, args.root)
-    if args.verify:
+    if args.table:
+        _table(args)
+    elif args.verify:
         say_set(path, verify(path), "is valid")
     elif args.show:
         _show(args.name, path, args.show)
     elif args.name not in SOURCES:
         _own(path)
     elif args.force or not _is_valid(path):
+        path = data_file(args.name, args.root, written=True)
         _prepare(path, SOURCES[args.name], args.raw, args.download)
     return 0
 
@@ -95,6 +98,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--show", metavar="PNG", type=Path, help="only draw views of each class and the class counts of the splits"
     )
+    parser.add_argument(
+        "--table",
+        metavar="FILE",
+        type=Path,
+        help="only write a table of Supervised, FixMatch and SEVAL on your own set",
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "gpu"), help="what the runs of --table will train on (default: what is here)"
+    )
     parser.add_argument("--force", action="store_true", help="write the file again, even if it is valid")
     return parser
 
@@ -113,6 +125,14 @@ def _show(name: str, path: Path, picture: Path) -> None:
     except ImportError as error:
         raise ConfigError(f"{error}; pip install '.[report]' installs what pictures need") from None
     say(f"{picture}: views of {len(shown)} classes of {path}, and the class counts of its splits for seed 0")
+
+
+def _table(args: argparse.Namespace) -> None:
+    from repro.tables.own import write_table  # these import PyTorch
+    from seval.build import device
+
+    gpu = args.device == "gpu" if args.device else device(0).type == "cuda"
+    say(*write_table(args.name, args.root, args.table, gpu, args.force))
 
 
 def _is_valid(path: Path) -> bool:

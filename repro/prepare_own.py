@@ -13,14 +13,13 @@ from pathlib import Path
 from repro.tables.command_line import Parser, named, repeated, say, whole
 from seval.data.hdf5 import data_file, read, verify, write
 from seval.data.image_set import ImageSet, class_counts
-from seval.data.sources import SOURCES
 from seval.data.sources.own import Listing, Wishes
 from seval.data.sources.own_csv import read_csv
 from seval.data.sources.own_files import Files, read_folder
 from seval.data.sources.own_inspect import Kept, inspect
 from seval.data.sources.own_npz import read_arrays
 from seval.data.sources.own_set import make
-from seval.defaults import ALIASES
+from seval.defaults import SET_ALIASES, SETS
 from seval.errors import DamagedData, DataError
 from seval.files import replace
 from seval.text import printable, short
@@ -41,7 +40,7 @@ _SHOWN = 20  # problems and classes on the screen
 def prepare_own(argv: Sequence[str]) -> int:
     """0 once the set is there. Raises `DataError` for images and lists that cannot be used, and `OSError`."""
     args = _parser(argv[0]).parse_args(argv[1:])
-    path = data_file(args.name, args.root)
+    path = data_file(args.name, args.root, written=True)
     if not args.force and _is_valid(path):
         return 0
     listing = _listing(argv[0], args)
@@ -110,7 +109,7 @@ def _parser(form: str) -> Parser:
 
 
 def _name(text: str) -> str:
-    if text in SOURCES or text in ALIASES or text in FORMS:
+    if text in (*SETS, *SET_ALIASES, *FORMS):
         raise argparse.ArgumentTypeError(f"{text!r} is the name of something else here; choose another")
     if not re.fullmatch("[a-z][a-z0-9_-]{0,63}", text):
         raise argparse.ArgumentTypeError(

@@ -54,7 +54,7 @@ _ONLY = {"out": ("curves", "csv"), "yes": ("rm",)}
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line: `command`, and its `words`. Raises `ConfigError` where it is wrong."""
-    usage = "runs.py [COMMAND] [ID ... | FILTER ...] [OPTION ...]"
+    usage = "%(prog)s [COMMAND] [ID ... | FILTER ...] [OPTION ...]"
     parser = Parser(
         usage=usage, description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -157,6 +157,7 @@ def with_selected(labeled: Images, unlabeled: Images, artifacts: dict[str, np.nd
 def place(cfg: Node, image_set: ImageSet, splits: Splits, device: torch.device) -> dict[str, Images]:
     """Stored images and labels of every split, on the device. Encoded images are streamed to it instead."""
     check_sizes(cfg, image_set)
+    check_unlabeled(cfg, splits)
     decoder = Decoder(size=cfg.DATASET.DECODED_SIZE, workers=cfg.RUNTIME.WORKERS)
 
     def images(part: Part, index: np.ndarray) -> Images:
@@ -178,6 +179,17 @@ def check_sizes(cfg: Node, image_set: ImageSet) -> None:
     algorithm = ALGORITHMS.known[ALGORITHMS.read(cfg.ALGORITHM.NAME).name]
     geometry = replace(Geometry.of(cfg.DATASET), resized_first=algorithm.resized_first)
     geometry.require_room((height, width), square=algorithm.rotates)
+
+
+def check_unlabeled(cfg: Node, splits: Splits) -> None:
+    """Raise `ConfigError` where the algorithm trains on unlabeled images and there are none."""
+    name = ALGORITHMS.read(cfg.ALGORITHM.NAME).name
+    if ALGORITHMS.known[name].views and not len(splits.unlabeled):
+        node = f"DATASET.{node_of(cfg.DATASET.NAME)}"
+        raise ConfigError(
+            f"{name} trains on unlabeled images, but {cfg.DATASET.NAME} gives none; train a supervised method, or set "
+            f"{node}.NUM_LABELED_HEAD and {node}.NUM_UNLABELED_HEAD to draw both from its labeled images"
+        )
 
 
 def chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:

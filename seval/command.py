@@ -12,9 +12,12 @@ import torch
 from tabulate import tabulate
 
 from seval.config import delta, load, read_file
-from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, called, memory_short
+from seval.data.own_set import notes
+from seval.defaults import node_of
+from seval.errors import ConfigError, Interrupted, MissingPrerequisite, RecordError, SevalError, memory_short
 from seval.evaluate import LAST
 from seval.keys import pairs, some
+from seval.places import ROOT, called, found
 from seval.provenance import made
 from seval.run import Run
 from seval.signals import listening
@@ -42,6 +45,7 @@ def command(args: argparse.Namespace) -> int:
             for number, each in enumerate(chain, start=1):
                 each.phase = f"phase {number} of {len(chain)}" if len(chain) > 1 else ""
                 _say_done(each)
+                _warn(each)
                 done = each.execute(stop)
         return _shown(_print_record(run, done, args.json))
     except MissingPrerequisite as error:
@@ -91,7 +95,7 @@ def _chosen(args: argparse.Namespace) -> Run:
     args.overrides = pairs(args.overrides)
     allowed = ["RUNTIME.OTHER_CODE", "resume"] if args.resume else []
     run = Run(load(args.config_file or (), [*args.overrides, *allowed]))
-    chosen = {*args.overrides[::2], *(read_file(Path(args.config_file)) if args.config_file else ())}
+    chosen = {*args.overrides[::2], *(read_file(found(args.config_file)) if args.config_file else ())}
     if "DATASET.NAME" not in chosen:
         raise ConfigError(_without_data_set(args.config_file))
     trains = not (args.dry_run or run.done())
@@ -108,17 +112,26 @@ def _say_done(run: Run) -> None:
         print(f"{run.title}  run {run.id} in {folder}: done before {made(done)}".rstrip() + other, file=sys.stderr)
 
 
+def _warn(run: Run) -> None:
+    """Say what a user should know of the splits of an own set that is about to be trained on."""
+    if node_of(run.cfg.DATASET.NAME) == "OWN" and not run.done():
+        for note in notes(run.image_set, run.splits.held_out):
+            print(shown(f"warning: {note}"), file=sys.stderr)
+
+
 def _without_data_set(file: str | None) -> str:
     if not file:
         return "no data set is chosen; choose a --config-file, such as configs/tiny/fixmatch.yaml, or set DATASET.NAME"
-    same = sorted(str(path) for path in Path(file).parent.parent.glob(f"*/{Path(file).name}") if path != Path(file))
+    path = found(file)
+    others = [other.parent.name for other in sorted(path.parent.parent.glob(f"*/{path.name}")) if other != path]
+    same = [str(Path(file).parent.parent / folder / path.name) for folder in others]
     remedy = f"a data set is added to it by {some(same)}" if same else "set DATASET.NAME"
     return f"{file} is a method without a data set; {remedy}"
 
 
 def _list_methods(as_json: bool) -> int:
     methods = []
-    for file in sorted((Path(__file__).parents[1] / "configs" / "methods").glob("*.yaml")):
+    for file in sorted((ROOT / "configs" / "methods").glob("*.yaml")):
         cfg = load(file)
         policy = {name.lower(): head.POLICY for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
         about = {"name": file.stem, "category": cfg.METHOD.CATEGORY, "algorithm": cfg.ALGORITHM.NAME}
@@ -140,7 +153,10 @@ def _fail(code: int, message: str) -> int:
 def _words(run: Run, keys: list, args: argparse.Namespace) -> str:
     """The command for `run`: with another file of the same folder if it gives this run, else with more overrides."""
     given = args.config_file
-    for file in sorted(Path(given).parent.glob("*.yaml"), reverse=True) if given else ():  # reversed: dataset.yaml late
+    for path in (
+        sorted(found(given).parent.glob("*.yaml"), reverse=True) if given else ()
+    ):  # reversed: dataset.yaml late
+        file = Path(given).with_name(path.name)
         try:
             if Run(load(file, args.overrides)).id == run.id:
                 return shlex.join([*called("main.py"), "--config-file", str(file), *args.overrides])
@@ -153,6 +169,8 @@ def _words(run: Run, keys: list, args: argparse.Namespace) -> str:
 
 def _describe(run: Run, as_json: bool) -> int:
     run.check()
+    for each in run.chain():
+        _warn(each)
     chain = [{"id": each.id, "folder": str(each.folder), "state": each.state()} for each in run.chain()]
     about = {
         "id": run.id,

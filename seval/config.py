@@ -14,6 +14,7 @@ from seval.files import read_text
 from seval.keys import GROUPS, STANDARD, flatten, some, value_of
 from seval.losses import LABELED_LOSSES
 from seval.models.network import CLASSIFIERS
+from seval.places import ROOT, found
 from seval.policy.language import canonical
 from seval.text import printable, short, yaml_value
 
@@ -34,7 +35,7 @@ def load(files: str | Path | Sequence[str | Path] = (), overrides: Sequence[obje
     """
     cfg = defaults()
     for file in [files] if isinstance(files, str | Path) else files:
-        for key, value in read_file(Path(file)).items():
+        for key, value in read_file(found(file)).items():
             _set(cfg, key, value)
         cfg.METHOD.NAME = cfg.METHOD.NAME or Path(file).stem
     return with_overrides(cfg, overrides)
@@ -99,10 +100,7 @@ def _content(path: Path) -> dict:
     try:
         content = _parsed(read_text(path), str(path))
     except FileNotFoundError:
-        near = {file.stem: file.name for file in sorted(path.parent.glob("*.yaml"))}
-        close = difflib.get_close_matches(path.stem[:100], near, n=1)
-        hint = f"did you mean {near[close[0]]}?" if close else f"that folder has {some(near.values()) or 'none'}"
-        raise ConfigError(f"no configuration file {printable(str(path))}; {hint}") from None
+        raise ConfigError(f"no configuration file {printable(str(path))}; {_near(path)}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"cannot read {path}: it is not text in UTF-8") from None
     except OSError as error:
@@ -110,6 +108,17 @@ def _content(path: Path) -> dict:
     if not isinstance(content, dict | None):
         raise ConfigError(f"{path} must contain keys and values, but is a {type(content).__name__}")
     return content or {}
+
+
+def _near(path: Path) -> str:
+    """What may have been meant by a file that is missing: one of its folder, else one of that name for a data set."""
+    near = {file.stem: file.name for file in sorted(found(path.parent).glob("*.yaml"))}
+    if close := difflib.get_close_matches(path.stem[:100], near, n=1):
+        return f"did you mean {near[close[0]]}?"
+    elsewhere = [
+        str(file.relative_to(ROOT)) for file in sorted(ROOT.glob("configs/*/*.yaml")) if file.stem == path.stem
+    ]
+    return f"did you mean {some(elsewhere)}?" if elsewhere else f"that folder has {some(near.values()) or 'none'}"
 
 
 def _own(content: Mapping[str, object], path: Path) -> dict[str, object]:

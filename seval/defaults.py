@@ -4,6 +4,7 @@ Keys that also exist in the published code keep their name and meaning, so that 
 defaults differ from the published code.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -60,6 +61,7 @@ _C.DATASET.IMAGENET.LABELED = "batch_1"  # labeled: batch_1 (of the published fi
 _C.DATASET.IMAGENET.TEST = "imbalanced"  # test images: imbalanced (all of them), balanced (equally many per class)
 _C.DATASET.FASHION_MNIST = _long_tail(1500, 3000, 100.0)
 _C.DATASET.TINY = _long_tail(1500, 3000, 100.0)
+_C.DATASET.OWN = _long_tail(0, 0, 1.0)  # every other prepared set; without a NUM_LABELED_HEAD it is used as it is
 
 _C.MODEL = Node()
 _C.MODEL.NAME = "wide_resnet"  # backbone: wide_resnet, resnet50, cifar_resnet50 (for small images)
@@ -118,7 +120,20 @@ DEFAULTS = _C
 #: Keys that cannot change a result, and so are not part of a run's identity. MODEL.WEIGHTS is among them because the
 #: SHA-256 of the file is checked; MODEL.PRETRAINED, which says whether the file is used, is part of the identity.
 NOT_IDENTITY = ("METHOD", "OUTPUT_DIR", "GPU_ID", "RUNTIME", "DATASET.ROOT", "MODEL.WEIGHTS", "PERIODS.CHECKPOINT")
-#: The node in DATASET of each data set whose node is not named after it.
+#: The node in DATASET of each built-in data set whose node is not named after it.
+NODES = {"semi_aves": "AVES", "small_imagenet127": "IMAGENET", "small_imagenet127_64": "IMAGENET"}
+#: The built-in data sets. DATASET.NAME takes any other prepared set, too.
+SETS = (
+    "cifar10",
+    "cifar100",
+    "stl10",
+    "semi_aves",
+    "small_imagenet127",
+    "small_imagenet127_64",
+    "fashion_mnist",
+    "tiny",
+)
+#: The node in DATASET of each built-in data set whose node is not named after it.
 NODES = {"semi_aves": "AVES", "small_imagenet127": "IMAGENET", "small_imagenet127_64": "IMAGENET"}
 #: Spellings of the published code, accepted and replaced by ours.
 ALIASES = {"Supervised": "supervised", "PseudoLabel": "pseudo_label", "MeanTeacher": "mean_teacher"}
@@ -127,9 +142,9 @@ ALIASES |= {"ACR": "acr", "SGD": "sgd", "Adam": "adam"}
 ALIASES |= {"WRN": "wide_resnet", "ResNet": "resnet50", "ResNet50_cifar": "cifar_resnet50"}
 ALIASES |= {"RandomSampler": "random", "ClassAwareSampler": "class_aware"}
 ALIASES |= {"True": "bar", "False": "off"}  # RUNTIME.PROGRESS
-ALIASES |= {"aves": "semi_aves", "imagenet": "small_imagenet127"}
+#: The same of DATASET.NAME, whose other values are names that users chose.
+SET_ALIASES = {"aves": "semi_aves", "imagenet": "small_imagenet127"}
 CHOICES = {
-    "DATASET.NAME": ("cifar10", "cifar100", "stl10", *NODES, "fashion_mnist", "tiny"),
     "DATASET.SAMPLER_NAME": ("random", "class_aware"),
     "DATASET.PROTOCOL": ("seval", "usb", "acr"),
     "DATASET.AVES.UL_SOURCE": ("in", "all"),
@@ -164,7 +179,7 @@ _RATIO = Check(lambda value: value >= 1, "at least 1: an imbalance ratio is the 
 _REVERSIBLE = _RATIO._replace(
     words=f"{_RATIO.words}; to reverse the unlabeled set, set DATASET.REVERSE_UL_DISTRIBUTION to True"
 )
-_TAILS = ("CIFAR10", "CIFAR100", "FASHION_MNIST", "TINY")
+_TAILS = ("CIFAR10", "CIFAR100", "FASHION_MNIST", "TINY", "OWN")
 #: What every value must be.
 FOR_ALL = (
     Check(lambda value: not isinstance(value, float) or abs(value) < 1e30, "a finite number below 1e30"),
@@ -172,9 +187,14 @@ FOR_ALL = (
     Check(lambda value: not isinstance(value, str) or "\0" not in value, "text without NUL characters"),
 )
 _FILE = Check(lambda value: not any(ord(sign) < 32 for sign in value), "the name of a file, in one line")
+_SET = Check(
+    lambda value: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) is not None,
+    "the name of a prepared set: at most 100 letters from a to z, digits, '_', '-' and '.', a letter or digit first",
+)
 #: By key. Checks that involve several keys are in seval/config.py.
 CHECKS = {
     **dict.fromkeys(("DATASET.ROOT", "MODEL.WEIGHTS", "CURRICULUM"), _FILE),
+    "DATASET.NAME": _SET,
     **{key: Check(choices.__contains__, f"one of {', '.join(choices)}") for key, choices in CHOICES.items()},
     **{f"DATASET.{name}.IMB_FACTOR_L": _RATIO for name in (*_TAILS, "STL10")},
     **{f"DATASET.{name}.IMB_FACTOR_UL": _REVERSIBLE for name in _TAILS},
@@ -209,8 +229,8 @@ CHECKS = {
 
 
 def node_of(name: str) -> str:
-    """The key of a data set's own node in DATASET."""
-    return NODES.get(name, name.upper())
+    """The key of a data set's own node in DATASET; OWN for every set that is not built in."""
+    return NODES.get(name, name.upper()) if name in SETS else "OWN"
 
 
 def own_node(cfg: Node) -> Node:
@@ -237,7 +257,7 @@ CORRECTIONS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "held out by number: first of a long tail": lambda settings: (
         settings["DATASET.HELD_OUT"] == "labeled"
         and settings["DATASET.HELD_OUT_PER_CLASS"] > 0
-        and node_of(settings["DATASET.NAME"]) not in ("AVES", "IMAGENET")
+        and node_of(settings["DATASET.NAME"]) not in ("AVES", "IMAGENET", "OWN")
     ),
     "semi_aves: hold-out": lambda settings: (
         settings["DATASET.HELD_OUT"] == "labeled" and node_of(settings["DATASET.NAME"]) == "AVES"

@@ -4,10 +4,7 @@ Each message says, in one line, what was given, what was expected and what to do
 """
 
 import errno
-import os
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 _MEMORY = (  # in lower case, with blanks for _
@@ -94,18 +91,6 @@ class Interrupted(SevalError, RuntimeError):
 def one_line(error: BaseException) -> str:
     """The message of an error from another library in one line, to be part of a message of ours."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def called(script: str) -> list[str]:
-    """The words that call a script, such as repro/prepare.py, with the Python and from the folder of the caller."""
-    this = Path(sys.argv[0])
-    if this.name == "main.py":
-        root = this.parent
-    elif this.suffix == ".py" and this.parent.resolve().name == "repro":
-        root = this.parent / ".."
-    else:
-        return ["python", script]
-    return [sys.orig_argv[0], os.path.normpath(root / script)]
 
 
 def memory_short(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from seval.defaults import ALIASES, CHOICES, DEFAULTS
+from seval.defaults import ALIASES, CHOICES, DEFAULTS, SET_ALIASES
 from seval.errors import ConfigError
 from seval.text import literal, short
 
@@ -57,6 +57,8 @@ def value_of(key: str, value: object, where: str) -> object:
         value = str(value)
     if isinstance(value, str) and (key in CHOICES or key == "ALGORITHM.NAME"):
         value = ALIASES.get(value.capitalize() if value in ("true", "false") else value, value)
+    if isinstance(value, str) and key == "DATASET.NAME":
+        value = SET_ALIASES.get(value, value)
     if kind is float and type(value) is int:
         with suppress(OverflowError):
             value = float(value)
@@ -93,7 +95,11 @@ def pairs(words: Sequence[str]) -> list[str]:
         key, equals, value = word.removeprefix("--").partition("=")
         key = key.upper() if key.upper() in STANDARD else key
         if word.startswith("--") and key not in STANDARD:
-            raise ConfigError(f"unknown option {short(word)}; --help lists the options, and keys are set as in SEED 1")
+            value = value if equals else next(rest, "VALUE")
+            example = f"{near} {short(value)[1:-1]}" if (near := nearest(key)) else "SEED 1"
+            raise ConfigError(
+                f"unknown option {short(word)}; --help lists the options, and keys are set as in {example}"
+            )
         if key.endswith((".yaml", ".yml")):
             raise ConfigError(f"{short(word)} is not a key; write --config-file before the name of a file")
         given = value if equals else next(rest, None)
@@ -101,6 +107,13 @@ def pairs(words: Sequence[str]) -> list[str]:
             raise ConfigError(f"{short(word)} has no value; keys are set by KEY VALUE pairs, such as SEED 1")
         found += [key, given if key in _PATHS else _as_utf8(given)]
     return found
+
+
+def nearest(word: str) -> str | None:
+    """The key that an option such as --base-lr may mean; None if none is near."""
+    last = {key.rpartition(".")[2]: key for key in STANDARD}
+    near = difflib.get_close_matches(word[:100].upper().replace("-", "_"), [*STANDARD, *last], n=1, cutoff=0.8)
+    return last.get(near[0], near[0]) if near else None
 
 
 def _as_utf8(word: str) -> str:

@@ -46,7 +46,7 @@ def made(done: dict) -> str:
 def code(rules: Iterable[type] = ()) -> str:
     """SHA-256 over the sources of seval, and of the modules of those `rules` that other packages define."""
     own = Path(__file__).parent
-    digest = hashlib.sha256(_sources(own, max(path.stat().st_mtime_ns for path in own.rglob("*.py"))))
+    digest = hashlib.sha256(_sources(own, max(path.stat().st_mtime_ns for path in _modules(own))))
     for rule in sorted(rules, key=lambda rule: rule.__qualname__):
         if rule.__module__.partition(".")[0] != "seval":
             digest.update(f"{rule.__module__}.{rule.__qualname__}".encode())
@@ -67,10 +67,15 @@ def _source(rule: type) -> bytes:
     return path.read_bytes()
 
 
+def _modules(folder: Path) -> list[Path]:
+    """Those of the package; the scripts that pip installs below it are no part of it, so that both have one hash."""
+    return [path for path in folder.rglob("*.py") if path.relative_to(folder).parts[0] != "share"]
+
+
 @lru_cache(1)
 def _sources(folder: Path, newest: int) -> bytes:
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(_modules(folder)):
         digest.update(f"{path.relative_to(folder)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.digest()
 

@@ -5,19 +5,20 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from seval import files, record
-from seval.build import Training, build, check_penalties, check_sizes, chosen_test, device
+from seval.build import Training, build, check_penalties, check_sizes, check_unlabeled, chosen_test, device
 from seval.claim import claim
 from seval.config import delta, settings
 from seval.data import hdf5, splits
 from seval.data.image_set import ImageSet, fingerprint
+from seval.data.own_set import draws_unlabeled
 from seval.defaults import Node
 from seval.errors import ConfigError, MissingPrerequisite, RecordError
 from seval.evaluate import evaluate, protocols
 from seval.identity import FORMAT, identity, prerequisite
+from seval.places import ROOT
 from seval.policy.base import Facts
 from seval.policy.language import build_policy, rules_of
 from seval.policy.seval import published
@@ -104,8 +105,9 @@ class Run:
 
     @cached_property
     def image_set(self) -> ImageSet:
-        """The prepared data set, after its checks."""
-        return hdf5.read(hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT))
+        """The prepared data set, after its checks; without its unlabeled part where others are drawn instead."""
+        images = hdf5.read(hdf5.data_file(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT))
+        return images._replace(unlabeled=None) if draws_unlabeled(self.cfg) else images
 
     @property
     def fingerprint(self) -> str:
@@ -115,12 +117,7 @@ class Run:
     @cached_property
     def splits(self) -> splits.Splits:
         """Which training images this run uses, for each purpose."""
-        train, own = self.image_set.train, self.image_set.unlabeled
-        pool = None
-        if own is not None:  # batch 1 has the training classes, other batches have others
-            pool = own.batch == 1 if own.batch is not None else np.ones(len(own.labels), bool)
-        names = self.image_set.class_names
-        return splits.split(train.labels, self.cfg, pool=pool, batch=train.batch, class_names=names)
+        return splits.split_of(self.image_set, self.cfg)
 
     def manifest(self) -> dict:
         """Per-class counts and the SHA-256 of the indices of each split, the test images included."""
@@ -132,6 +129,7 @@ class Run:
     def check(self) -> None:
         """Raise the errors that building would raise; needs no result of a prerequisite."""
         check_sizes(self.cfg, self.image_set)
+        check_unlabeled(self.cfg, self.splits)
         classes = self.image_set.num_classes
         held_out = 1 if self.cfg.PREREQUISITE or self.cfg.CURRICULUM else len(self.splits.held_out)
         facts = Facts(classes, torch.ones(classes), num_unlabeled=1, num_held_out=held_out, feature_dim=1)
@@ -271,7 +269,7 @@ class Run:
             "prerequisites": prerequisites,
             "evaluations": len(history),
             "steps": last["step"],
-            "provenance": provenance(device(self.cfg.GPU_ID), Path(__file__).parents[1]) | {"code": self.code},
+            "provenance": provenance(device(self.cfg.GPU_ID), ROOT) | {"code": self.code},
             "seconds": round(sum(line["seconds"] for line in history), 1),
             "seconds_last_session": round(seconds, 1),
         }

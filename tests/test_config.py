@@ -79,7 +79,9 @@ def test_files_inherit_in_order_and_the_command_line_wins(tmp_path):
         (["seed", 1], ["did you mean 'SEED'"]),
         (["DATASET.CIFAR10.IMB_FACTOR_L", 0.01], ["0.01", "at least 1"]),
         (["DATASET.CIFAR10.IMB_FACTOR_UL", "0.01"], ["REVERSE_UL_DISTRIBUTION"]),
-        (["DATASET.NAME", "cifar11"], ["cifar11", "cifar10"]),
+        (["DATASET.NAME", "../cifar10"], ["'../cifar10'", "name of a prepared set", "letters"]),
+        (["DATASET.NAME", "a" * 101], ["at most 100"]),
+        (["DATASET.NAME", ""], ["name of a prepared set"]),
         (["MODEL.DEPTH", 27], ["6n + 4"]),
         (["SOLVER.MAX_ITER", 750], ["multiple", "500"]),
         (["PERIODS.EVAL", 0], ["positive"]),
@@ -146,6 +148,8 @@ def test_published_names_are_accepted_and_own_nodes_found():
     assert load((), ["DATASET.NAME", "aves"]).DATASET.NAME == "semi_aves"
     assert own_node(load((), ["DATASET.NAME", "imagenet"])).LABELED == "batch_1"
     assert load((), ["MEMO", "SGD"]).MEMO == "SGD"
+    assert load((), ["DATASET.NAME", "Adam"]).DATASET.NAME == "Adam", "an own set may have any name"
+    assert own_node(load((), ["DATASET.NAME", "birds-2.0_new"])).NUM_LABELED_HEAD == 0
     one, other = (load((), ["DATASET.NAME", "semi_aves", "DATASET.AVES.UL_SOURCE", source]) for source in ("in", "all"))
     assert identity(one) != identity(other)
 

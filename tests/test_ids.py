@@ -14,7 +14,7 @@ from seval.run import Run
 from tests.settings import ROOT
 
 #: A change of an id belongs into CHANGELOG.md, with the ids that it changes, and only then here.
-CONFIGURATIONS = (185, "44815a9153284412e4e73925f38381b9f80800d0010306aff6023045705329bb")
+CONFIGURATIONS = (194, "2b6ed95ba2ae0ffb9e0c8196da803c0bda0b8d3bfc3de796f19a6737bebc0140")
 CELLS = (981, "a96f1de3bf027a5fcba1077f474bac52e1f14b04477e42cc93a28233787e9f4e")
 
 
@@ -58,7 +58,10 @@ CONCERNED = [
     ("semi_aves: hold-out", [SET, "aves", HELD_OUT, "labeled", *TEN]),
     ("seval_threshold: equal accuracies", [POLICY, "seval_threshold(solver='exact')"]),
 ]
+OWN = [SET, "birds", HELD_OUT, "labeled", *TEN]
 UNCONCERNED = [
+    OWN,
+    [*OWN, "DATASET.OWN.NUM_LABELED_HEAD", 50],
     [POLICY, "darp_estimate"],
     [POLICY, "adsh_rectify"],
     [POLICY, "seval_refine(solver='exact') | seval_threshold"],

@@ -12,6 +12,7 @@ from tests.settings import ROOT
 
 #: From the highest floor down. A module imports from its own room and from lower floors, never from one beside it.
 FLOORS = (
+    ("seval.__main__",),  # it calls the scripts by their names
     ("main", "commands"),
     ("repro.listing",),
     ("repro.launch", "repro.pages"),
@@ -27,7 +28,7 @@ FLOORS = (
     ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves", "seval.progress"),
     ("seval.files", "seval.keys", "seval.provenance"),
     ("seval.text",),
-    ("seval.errors", "seval.defaults", "seval.metrics", "seval.signals", "seval.versions"),
+    ("seval.errors", "seval.defaults", "seval.metrics", "seval.places", "seval.signals", "seval.versions"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

@@ -39,7 +39,7 @@ def test_the_training_core_stays_small():
     The bound has room for own data sets, prediction, export, and a step that does not wait for a GPU.
     """
     files = [file for file in (ROOT / "seval").rglob("*.py") if file.parent.name != "sources"]
-    counts = {file: code_lines(file) for file in files if file.name != "command.py"}
+    counts = {file: code_lines(file) for file in files if file.name not in ("command.py", "__main__.py")}
     assert 2000 < sum(counts.values()) < 5700
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.settings import ROOT
 
+SLURM = ("cluster.yaml", "requeue.sh", "run.sbatch")
 pytest.importorskip("setuptools", "77")  # what pyproject.toml asks for
 
 
@@ -20,9 +21,13 @@ pytest.importorskip("setuptools", "77")  # what pyproject.toml asks for
 def checkout(tmp_path) -> Path:
     """A folder named seval with all that the build reads."""
     root = tmp_path / "seval"
-    shutil.copytree(ROOT / "seval", root / "seval", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, root)
+    for name in ("seval", "repro", "configs", "paper_tables", "slurm"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "slurm" / "site.yaml").touch()  # the builder's own, as is what runs have left
+    (root / "paper_tables" / "demo.md").touch()
+    (root / "data").mkdir()
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "main.py", "data/tiny.h5"):
+        shutil.copy(ROOT / name, root / name)
     return root
 
 
@@ -34,10 +39,28 @@ def built(checkout: Path, kind: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(wheel)
 
 
+def shipped() -> set[str]:
+    """The files beside the package that git knows and an installed package needs."""
+    files = [ROOT / "main.py", ROOT / "data" / "tiny.h5", *(ROOT / "paper_tables").rglob("*.yaml")]
+    files += [file for file in (ROOT / "repro").rglob("*.*") if file.suffix in (".py", ".css", ".js", ".mplstyle")]
+    files += [*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "slurm" / name for name in SLURM)]
+    return {f"seval/share/{file.relative_to(ROOT).as_posix()}" for file in files}
+
+
 def test_a_wheel_holds_the_package_with_its_data_and_nothing_else(checkout):
     names = {name for name in built(checkout, "wheel").namelist() if ".dist-info/" not in name}
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "seval").rglob("*.py")}
-    assert names == sources | {"seval/py.typed", "seval/data/sources/imagenet127.csv"}
+    assert names == sources | {"seval/py.typed", "seval/data/sources/imagenet127.csv"} | shipped()
+
+
+def test_a_wheel_can_be_built_from_the_archive_of_the_sources(checkout):
+    command = "from setuptools import build_meta; build_meta.build_sdist('../archive')"
+    subprocess.run([sys.executable, "-c", command], cwd=checkout, check=True, capture_output=True)
+    (archive,) = (checkout.parent / "archive").glob("*.tar.gz")
+    shutil.unpack_archive(archive, checkout.parent / "unpacked", filter="data")
+    (unpacked,) = (checkout.parent / "unpacked").iterdir()
+    names = built(unpacked, "wheel").namelist()
+    assert {name for name in names if name.startswith("seval/share/")} == shipped()
 
 
 def test_an_editable_install_is_found_in_the_folder_above_its_checkout(checkout):

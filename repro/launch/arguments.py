@@ -1,10 +1,10 @@
-"""The options of submit.py that no other script has."""
+"""The options of submit.py that no other script has, and the one that names a site."""
 
 from __future__ import annotations
 
 import argparse
 
-from repro.tables.command_line import whole
+from repro.tables.command_line import named, whole
 
 
 def add_own_options(parser: argparse.ArgumentParser) -> None:
@@ -36,3 +36,14 @@ def add_own_options(parser: argparse.ArgumentParser) -> None:
         help="slurm: end what these tables have in the queue, including runs that other tables share",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, run nothing")
+
+
+def add_site_option(parser: argparse.ArgumentParser) -> None:
+    """--site."""
+    parser.add_argument(
+        "--site",
+        type=named,
+        metavar="FILE",
+        help="slurm: facts about the site (default: SEVAL_SITE if set, else slurm/site.yaml if there is such a file "
+        "here or in the checkout, else slurm/cluster.yaml)",
+    )

@@ -1,4 +1,4 @@
-"""What runs cost: by the finished runs of their kind, else by an assumption of the site."""
+"""What runs cost: by the runs of their kind so far, else by the site's word, else computed for its card."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
+from repro.launch.needs import CARDS, EFFICIENCY, card_of, needs
 from repro.launch.site import Site
 from seval.record import last_line
 from seval.run import Run
@@ -44,16 +45,26 @@ class Costs:
     def __init__(self, runs: Iterable[Run], site: Site, processor: str = "GPU") -> None:
         runs = list(runs)
         self.site, self.processor, self.spent = site, processor, {run.id: cost(run) for run in runs}
+        self.card = CARDS["cpu"] if processor == "CPU" else card_of(f"{site.card} {site.gres} {site.constraint}")
         totals = defaultdict(lambda: [0.0, 0])
         for run in runs:
-            totals[_kind(run)][0] += self.spent[run.id].seconds
-            totals[_kind(run)][1] += self.spent[run.id].steps
+            if (spent := self.spent[run.id]).processor in ("", processor):
+                totals[_kind(run)][0] += spent.seconds
+                totals[_kind(run)][1] += spent.steps
         self.known = {kind: seconds / steps for kind, (seconds, steps) in totals.items() if seconds and steps}
+        self.assumed: dict[tuple[object, ...], float] = {}
+
+    def rate(self, run: Run) -> float:
+        """Seconds of a step."""
+        kind = _kind(run)
+        if kind not in self.known | self.assumed:
+            given = self.site.of(run.cfg.DATASET.NAME).steps_per_second
+            self.assumed[kind] = 1 / given if given else needs(run.cfg).seconds(self.card, run.cfg.SOLVER.PRECISION)
+        return self.known.get(kind) or self.assumed[kind]
 
     def left(self, run: Run) -> float:
         """Of one run."""
-        rate = self.known.get(_kind(run)) or 1 / self.site.of(run.cfg.DATASET.NAME).steps_per_second
-        return rate * (run.cfg.SOLVER.MAX_ITER - self.spent[run.id].steps)
+        return self.rate(run) * (run.cfg.SOLVER.MAX_ITER - self.spent[run.id].steps)
 
     def so_far(self) -> str:
         """`1.5 GPU-hours and 12 CPU-minutes`."""
@@ -66,11 +77,17 @@ class Costs:
     def hours(self, runs: Iterable[Run]) -> str:
         """`about 1,234 GPU-hours`, and what this estimate is based on."""
         runs = list(runs)
-        assumed = defaultdict(list)
-        for name in sorted({run.cfg.DATASET.NAME for run in runs if _kind(run) not in self.known}):
-            assumed[f"{self.site.of(name).steps_per_second:g} steps/s on"].append(name)
-        basis = [f"{rate} {', '.join(names)}" for rate, names in assumed.items()]
-        words = f"assuming {'; '.join(basis)}" if basis else "judging by the runs so far"
+        rates = defaultdict(set)
+        for run in runs:
+            if _kind(run) not in self.known:
+                rates[run.cfg.DATASET.NAME].add(float(f"{1 / self.rate(run):.2g}"))
+        named = defaultdict(list)
+        for name, found in sorted(rates.items()):
+            named[" to ".join(f"{rate:g}" for rate in sorted({min(found), max(found)}))].append(name)
+        basis = "; ".join(f"{rate} steps/s on {', '.join(names)}" for rate, names in named.items())
+        given = all(self.site.of(name).steps_per_second for name in rates)
+        of = "" if given else f"{self.card.name} at {EFFICIENCY:.0%} of its peak rates: "
+        words = f"assuming {of}{basis}" if basis else "judging by the runs so far"
         return f"about {amount(sum(map(self.left, runs)), self.processor)}, {words}"
 
 
@@ -82,7 +99,9 @@ def amount(seconds: float, processor: str) -> str:
     return f"{text} {processor}-{unit}{'s' * (text != '1')}"
 
 
-def _kind(run: Run) -> tuple[str, ...]:
+def _kind(run: Run) -> tuple[object, ...]:
     """Runs of the same kind need about the same time for a step."""
-    cfg = run.cfg
-    return cfg.DATASET.NAME, cfg.MODEL.NAME, cfg.ALGORITHM.NAME.partition("(")[0]
+    data, model, solver = run.cfg.DATASET, run.cfg.MODEL, run.cfg.SOLVER
+    network = (model.NAME, model.DEPTH, model.WIDTH, data.RESOLUTION, data.CROP)
+    batch = (solver.IMS_PER_BATCH, solver.UNLABELED_BATCH_RATIO, solver.PRECISION)
+    return data.NAME, run.cfg.ALGORITHM.NAME.partition("(")[0], *network, *batch

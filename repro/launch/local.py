@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from repro.launch.plan import Task, by_urgency, words
 from repro.launch.worker import attempt, explained
-from repro.tables.table import ROOT
 from seval.config import load
+from seval.places import ROOT
 from seval.run import Run
 from seval.text import printable
 

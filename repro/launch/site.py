@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import shlex
@@ -13,27 +12,29 @@ from pathlib import Path
 
 from repro.launch.environment import slurm_environment
 from repro.launch.options import as_line, asks_for_gpu, options
-from repro.tables.command_line import named
-from repro.tables.table import ROOT
 from repro.tables.yaml_file import as_mapping, check_known
-from seval.defaults import CHOICES
+from seval.defaults import SETS
 from seval.errors import ConfigError
 from seval.files import read_json, read_yaml, write_json
+from seval.places import ROOT, found
 from seval.text import json_value, printable, short
 from seval.versions import versions
 
-DATA_SETS = ("default", *CHOICES["DATASET.NAME"])
+DATA_SETS = ("default", *SETS, "own")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run asks for; array elements with equal resources form a class. Memory of 0 is not asked for."""
+    """What a run asks for; array elements with equal resources form a class.
+
+    Memory of 0 is not asked for, and steps a second of 0 are computed.
+    """
 
     minutes: int = 1440
     memory_gb: float = 16.0
     cpus: int = 4
     runs_per_gpu: int = 1
-    steps_per_second: float = 10.0
+    steps_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Site:
     account: str = ""
     qos: str = ""
     gres: str = "gpu:1"
+    card: str = ""
     constraint: str = ""
     sbatch: dict[str, object] = field(default_factory=dict)
     slurm_python: str = ""
@@ -87,8 +89,9 @@ class Site:
         return site
 
     def of(self, data_set: str) -> Resources:
-        """What a run on that data set needs."""
-        return Resources(**self.resources.get("default", {}) | self.resources.get(data_set, {}))
+        """What a run on that data set needs; all sets that are not built in are `own`."""
+        name = data_set if data_set in DATA_SETS else "own"
+        return Resources(**self.resources.get("default", {}) | self.resources.get(name, {}))
 
     def _all(self) -> list[Resources]:
         return [self.of(name) for name in {"default", *self.resources}]
@@ -161,21 +164,12 @@ class Site:
         return known["digest"]
 
 
-def add_site_option(parser: argparse.ArgumentParser) -> None:
-    """--site."""
-    parser.add_argument(
-        "--site",
-        type=named,
-        metavar="FILE",
-        help="slurm: facts about the site (default: SEVAL_SITE if set, else slurm/site.yaml if there is such a file, "
-        "else slurm/cluster.yaml)",
-    )
-
-
 def find_site(path: str | None = None) -> Path:
-    """The given file, else that of SEVAL_SITE, else slurm/site.yaml if it exists, else slurm/cluster.yaml."""
-    own, shipped = ROOT / "slurm" / "site.yaml", ROOT / "slurm" / "cluster.yaml"
-    return Path(path or os.environ.get("SEVAL_SITE") or (own if own.exists() else shipped))
+    """The given file, else that of SEVAL_SITE, else slurm/site.yaml, here or in `ROOT`, else slurm/cluster.yaml."""
+    if given := path or os.environ.get("SEVAL_SITE"):
+        return found(given)
+    files = (Path("slurm/site.yaml"), ROOT / "slurm" / "site.yaml")
+    return next((file for file in files if file.exists()), ROOT / "slurm" / "cluster.yaml")
 
 
 def _content(path: Path) -> object:
@@ -205,5 +199,5 @@ def _checked(content: dict, kind: type, where: str) -> dict:
 def _positive(value: Site | Resources, where: str, names: tuple[str, ...] = ()) -> None:
     for name in names or [each.name for each in fields(value)]:
         given = getattr(value, name)
-        if not 0 < given < 1e9 and not (name == "memory_gb" and given == 0):
+        if not 0 < given < 1e9 and not (name in ("memory_gb", "steps_per_second") and given == 0):
             raise ConfigError(f"{name} in {where} must be more than 0 and less than 1e9, but is {given}")

@@ -28,8 +28,8 @@ from repro.launch.queue import Job, Queue, SlurmError
 from repro.launch.site import Resources, Site
 from repro.launch.states import State
 from repro.launch.worker import again, work
-from repro.tables.table import ROOT
 from seval.errors import ConfigError, one_line
+from seval.places import ROOT
 from seval.text import printable, short
 
 TRANSIENT = (

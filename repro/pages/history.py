@@ -10,9 +10,10 @@ from typing import TypeVar
 import numpy as np
 
 from repro.tables.reading import OFFSETS, Records
-from repro.tables.table import ROOT, Cell
+from repro.tables.table import Cell
 from seval.defaults import Node
 from seval.errors import PolicyError, RecordError
+from seval.places import ROOT
 from seval.policy.seval import published
 from seval.record import load_artifacts, read_lines
 from seval.run import Run

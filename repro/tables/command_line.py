@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import os
 import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from repro.tables.interrupts import INTERRUPTED, below_the_sign
 from seval.errors import ConfigError
+from seval.files import read_yaml
+from seval.keys import nearest
+from seval.places import ROOT, called, found, spelled, started
 from seval.text import printable, short, shown
 
-SCRIPTS = Path(__file__).resolve().parents[1]
 #: The options that each script takes of another, besides --table, --all and --config.
 _TAKEN = {
     "submit": ("rows", "columns", "seeds", "output_dir", "site", "cluster"),
@@ -32,11 +34,23 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        command = [*started(), *sys.argv[1:2]] if started() else []
+        super().__init__(**({"prog": " ".join(command)} if command else {}), **options)
         self.register("action", None, _Store)
 
+    def format_help(self) -> str:
+        return spelled(super().format_help())
+
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (--help has examples)")
+        option = re.match(r"unrecognized arguments: (--[^\s=]+)[\s=]?(\S*)", message)
+        hint = option and self._meant(option[1], option[2] or "VALUE")
+        raise ConfigError(f"{message}{hint or ''} (--help has examples)")
+
+    def _meant(self, word: str, value: str) -> str:
+        """What to write instead of an option that is not one."""
+        if near := difflib.get_close_matches(word[:100], self._option_string_actions, n=1, cutoff=0.7):
+            return f"; did you mean {near[0]}?"
+        return f"; write {key} {value}" if (key := nearest(word[2:])) else ""
 
 
 class _Store(argparse.Action):
@@ -96,6 +110,28 @@ def add_narrowing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--columns", nargs="+", default=(), help="only these columns")
 
 
+def is_open(args: argparse.Namespace) -> bool:
+    """Whether the command line names nothing: it is about every table of which something is there."""
+    return not (args.table or args.all or args.config)
+
+
+def settled(args: argparse.Namespace) -> argparse.Namespace:
+    """The command line, in which first words that are tables or a file mean what follows --table or --config."""
+    while not args.all and not args.config and args.overrides and _is_table(args.overrides[0]):
+        args.table = [*(args.table or ()), args.overrides.pop(0)]
+    if is_open(args) and args.overrides and args.overrides[0].endswith((".yaml", ".yml")):
+        args.config = args.overrides.pop(0)
+    return args
+
+
+def _is_table(word: str) -> bool:
+    """Whether it is the name of a table, its number, or its file: there, unlike in a configuration, keys are small."""
+    if word.endswith(".yaml"):
+        content = read_yaml(path) if os.path.isfile(path := found(word)) else None
+        return isinstance(content, dict) and any(key.islower() for key in content)
+    return os.path.isfile(ROOT / "paper_tables" / f"{'table' * word.isdecimal()}{word}.yaml")
+
+
 def command(script: str, args: argparse.Namespace, *more: str) -> str:
     """The line that calls `script` about what `args` are about, `more` being its further options; for a shell."""
     words = [word for name in ("table", "all", "config") for word in _option(name, getattr(args, name))]
@@ -113,11 +149,8 @@ def list_of_runs(args: argparse.Namespace) -> str:
 
 
 def repeated(script: str, words: Sequence[str]) -> str:
-    """The line that calls a script with these words, starting Python and naming its folder as the caller did."""
-    this = Path(sys.argv[0])
-    called = this.suffix == ".py" and this.parent.resolve() == SCRIPTS
-    python, folder = (sys.orig_argv[0], this.parent) if called else ("python", Path("repro"))
-    return shlex.join([python, str(folder / f"{script}.py"), *words])
+    """The line that calls a script with these words, as the caller called this one."""
+    return shlex.join([*called(f"repro/{script}.py"), *words])
 
 
 def _option(name: str, value: object) -> list[str]:
@@ -162,6 +195,15 @@ def reported(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         say(f"{below_the_sign()}interrupted", error=True)
         return INTERRUPTED
+
+
+def performed(parse: Callable[[], argparse.Namespace], load: Callable[[], Callable[[argparse.Namespace], int]]) -> int:
+    """The exit code of a command whose words are read before `load` imports its work, which takes seconds."""
+    read: list[argparse.Namespace] = []
+    if code := reported(lambda: read.append(parse()) or 0):
+        return code
+    work = load()  # where this fails, the hook of `end_at_once` says so
+    return reported(lambda: work(*read))
 
 
 def drop_output() -> None:

@@ -53,9 +53,10 @@ def _end_unusable(kind: type[BaseException], error: BaseException, trace: Traceb
         sys.__excepthook__(kind, error, trace)
         return
     from seval.errors import memory_short
+    from seval.places import ENVIRONMENT
 
     words = " ".join(str(error).split()) or kind.__name__
-    advice = "memory is short" if memory_short(error) else "`make demo` creates .venv, whose Python can"
+    advice = "memory is short" if memory_short(error) else ENVIRONMENT
     with suppress(OSError):
         os.write(2, f"error: {sys.executable} cannot run this ({words}); {advice}\n".encode())
     os._exit(2)

@@ -16,6 +16,7 @@ from repro.tables.selection import Selection
 from repro.tables.settings import compared
 from repro.tables.table import Cell, Table
 from repro.tables.texts import in_code, in_csv, in_latex, in_markdown, in_title, prose
+from seval.places import plainly
 from seval.text import printable
 
 SIGNS = {
@@ -207,7 +208,7 @@ def _writes(table: Table, options: Sequence[str]) -> str:
 
 
 def _command(script: str, table: Table, options: Sequence[str]) -> str:
-    return in_code(shlex.join(["python", f"repro/{script}.py", "--table", table.source, *options]))
+    return in_code(shlex.join([*plainly(f"repro/{script}.py"), "--table", table.source, *options]))
 
 
 def _seeds(cells: Iterable[Cell]) -> str:

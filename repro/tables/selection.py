@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from repro.tables.command_line import is_open
 from repro.tables.reading import Reading, Records
 from repro.tables.table import Cell, Table, all_tables, find_table, tables_of_the_paper
 from repro.tables.yaml_file import check_known, check_level
@@ -127,11 +128,6 @@ def asked_tables(args: argparse.Namespace) -> list[Table]:
         if other.path.resolve() != table.path.resolve():
             raise ConfigError(f"{other.path} and {table.path} have the same name; call the command for each of them")
     return list(known.values())
-
-
-def is_open(args: argparse.Namespace) -> bool:
-    """Whether the command line names nothing: it is about every table of which something is there."""
-    return not (args.table or args.all or args.config)
 
 
 def naming(args: argparse.Namespace, tables: Collection[str]) -> argparse.Namespace:

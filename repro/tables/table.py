@@ -28,10 +28,10 @@ from repro.tables.yaml_file import LEVEL, MERGED, as_list, check_known, check_le
 from seval.config import load
 from seval.defaults import Node
 from seval.errors import ConfigError, RecordError
+from seval.places import ROOT, found, own_folder
 from seval.run import Run
 from seval.text import printable
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS, TABLES = ROOT / "configs", ROOT / "paper_tables"
 _DEFAULTS = Reading()._asdict() | {"seeds": [0, 1, 2]}
 
@@ -83,6 +83,11 @@ class Table:
     def source(self) -> str:
         """What `--table` takes for it: its name or, where it is not in `paper_tables/`, its path."""
         return self.name if self.path.parent.resolve() == TABLES.resolve() else str(self.path)
+
+    @property
+    def folder(self) -> Path:
+        """Where its pages go: beside its file or, of an installed table, in `paper_tables` here."""
+        return own_folder(self.path.parent)
 
     @classmethod
     def read(cls, path: str | Path) -> Table:
@@ -165,7 +170,7 @@ class Table:
 def find_table(name: str) -> Table:
     """The table of that name in `paper_tables/`, of a YAML file anywhere, or of the paper by its number alone."""
     stem = f"table{name}" if name.isdecimal() else name
-    path = Path(name) if name.endswith(".yaml") else TABLES / f"{stem}.yaml"
+    path = found(name) if name.endswith((".yaml", ".yml")) else TABLES / f"{stem}.yaml"
     if not os.path.isfile(path):  # also of a name that is too long
         name, there = printable(name), ", ".join(sorted(file.stem for file in TABLES.glob("*.yaml"))) or "none"
         raise ConfigError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from seval.algorithms.base import Algorithm, Head, Losses, step_of
 from seval.data.loader import Batch
 from seval.models.network import Network
-from seval.policy.base import Facts, PseudoLabels, Student
+from seval.policy.base import Facts, PseudoLabels, Student, tally
 
 
 def distance(p: Tensor, q: Tensor) -> Tensor:
@@ -88,11 +88,12 @@ class Acr(Algorithm):
     def observe(self, probs: Tensor) -> None:
         """Add the balanced head's confident predictions of this step to its running distribution."""
         confidence, label = probs.max(1)
-        counts = torch.bincount(label[confidence >= self.threshold], minlength=probs.shape[1])
+        counts = tally(label, probs.shape[1], confidence >= self.threshold)
+        total, old = counts.sum(), self.distribution
         self.steps += 1
-        if counts.any():
-            self.distribution.lerp_(counts / counts.sum(), 1 - self.momentum)
-            self.distances += distance(self.distribution, self.anchors)
+        new = torch.where(total > 0, old.lerp(counts / total.clamp_min(1), 1 - self.momentum), old)
+        self.distances += torch.where(total > 0, distance(new, self.anchors), 0.0)
+        self.distribution.copy_(new)
 
     def refresh(self) -> dict[str, float]:
         if self.steps:

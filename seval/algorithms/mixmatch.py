@@ -25,7 +25,7 @@ class Mix(NamedTuple):
     @classmethod
     def draw(cls, n: int, alpha: float, device: torch.device) -> Self:
         share = float(Beta(alpha, alpha).sample())
-        return cls(max(share, 1 - share), torch.randperm(n).to(device))
+        return cls(max(share, 1 - share), torch.randperm(n, device=device))
 
     def __call__(self, rows: Tensor) -> Tensor:
         return self.share * rows + (1 - self.share) * rows[self.order]
@@ -118,7 +118,7 @@ class ReMixMatch(MixMatch):
 
     def unmixed(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         strong = batch.views[1]
-        turns = torch.randint(4, (len(strong),)).to(strong.device)
+        turns = torch.randint(4, (len(strong),), device=strong.device)
         return [strong, turned(strong, turns)], turns
 
     def unmixed_losses(

@@ -5,102 +5,15 @@ Every image draws its own parameters.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from seval.data.ops import LEVELS, OPS, VALUE_OPS, WARPS, Size, magnitude, size_of, take, warp, warp_source
+from seval.data.ops import Size, take
+from seval.data.rand_augment import rand_augment
 from seval.defaults import Node
 from seval.errors import ConfigError
-
-CUTOUT_GRAY = 127
-
-
-@lru_cache
-def _tables(size: Size, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """What every (op, level, sign) does, with the warps last among the ops, as in VALUE_OPS + WARPS.
-
-    Rank (op,) in that order; magnitude (op * level * sign,); source of the warps (warp * level * sign, H * W).
-    Cached because the computation of the sources would take longer than the rest, and to send nothing to a GPU.
-    """
-    names = VALUE_OPS + list(WARPS)
-    rank = torch.tensor([names.index(name) for name in OPS])
-    choices = product(names, range(LEVELS), (-1, 1))
-    magnitudes = [magnitude(name, level=level, sign=sign, size=size) for name, level, sign in choices]
-    table = torch.tensor(magnitudes, dtype=torch.float64)
-    warps = torch.arange(len(WARPS)).repeat_interleave(2 * LEVELS)
-    source = warp_source(warps, table[-len(warps) :], size)
-    return rank.to(device), table.float().to(device), source.to(device)
-
-
-class Draw(NamedTuple):
-    """What RandAugment drew, each (N, k) for k ops in turn: index into OPS, whether applied, level, sign."""
-
-    op: Tensor
-    applied: Tensor
-    level: Tensor
-    sign: Tensor
-
-
-def draw(n: int, generator: Generator, *, num_ops: int = 2) -> Draw:
-    """Draw ops uniformly with replacement, each applied with probability 0.5 at a uniform level and sign."""
-    shape, device = (n, num_ops), generator.device
-    return Draw(
-        op=torch.randint(len(OPS), shape, generator=generator, device=device),
-        applied=torch.rand(shape, generator=generator, device=device) < 0.5,
-        level=torch.randint(1, LEVELS, shape, generator=generator, device=device),
-        sign=torch.randint(2, shape, generator=generator, device=device) * 2 - 1,
-    )
-
-
-def apply(images: Tensor, drawn: Draw) -> Tensor:
-    """Apply the drawn ops to images (N, c, H, W): in each turn, every op once, to the images that drew it."""
-    rank, table, source = _tables(size_of(images), images.device)
-    op = torch.where(drawn.applied, rank[drawn.op], VALUE_OPS.index("identity"))
-    choice = (op * LEVELS + drawn.level) * 2 + (drawn.sign > 0)
-    # Sorted by op, each op's images are a slice of the batch, and those of all warps together another. Counting for
-    # all turns at once makes a GPU wait only once.
-    group = op.clamp(max=len(VALUE_OPS))
-    counts = F.one_hot(group, len(VALUE_OPS) + 1).sum(dim=0).tolist()
-    order = group.argsort(dim=0)
-    back = order.argsort(dim=0)
-    choice = choice.gather(0, order)
-    strength, first_warp = table[choice], len(table) - len(source)
-    for turn, sizes in enumerate(counts):
-        slices = images.index_select(0, order[:, turn]).split(sizes)
-        *strengths, _ = strength[:, turn].split(sizes)
-        done = [OPS[name](*args) for name, *args in zip(VALUE_OPS, slices, strengths, strict=False) if len(args[0])]
-        if sizes[-1]:
-            done.append(warp(slices[-1], source.index_select(0, choice[-sizes[-1] :, turn] - first_warp)))
-        images = torch.cat(done).index_select(0, back[:, turn])
-    return images
-
-
-def cutout(images: Tensor, center: Tensor, size: int = 16) -> Tensor:
-    """Paint a gray square around center (N, 2), given as (x, y) in pixels, onto images (N, c, H, W).
-
-    As in the published code the far edges are inclusive, so that the square has size + 1 pixels a side, and a square
-    that would begin outside the image is moved to its border; one that would end outside is cut off.
-    """
-    left, top = (center - size / 2).clamp_(min=0).long()[..., None].unbind(dim=1)
-    column = torch.arange(images.shape[3], device=images.device)
-    row = torch.arange(images.shape[2], device=images.device)
-    columns = ((column >= left) & (column <= left + size)).byte()
-    rows = ((row >= top) & (row <= top + size)).byte()
-    hole = rows[:, None, :, None] * columns[:, None, None, :]
-    return (images * (1 - hole)).add_(CUTOUT_GRAY * hole)  # much faster than a masked fill on a CPU
-
-
-def rand_augment(images: Tensor, generator: Generator, *, num_ops: int = 2, cutout_size: int = 16) -> Tensor:
-    """RandAugment on images (N, c, H, W), always followed by a cutout centered uniformly in the image."""
-    images = apply(images, draw(len(images), generator, num_ops=num_ops))
-    center = torch.rand(len(images), 2, generator=generator, device=generator.device)
-    center[:, 0] *= images.shape[3]
-    center[:, 1] *= images.shape[2]
-    return cutout(images, center, cutout_size)
 
 
 def flip_crop(images: Tensor, flip: Tensor, offset: Tensor, *, padding: int = 4, crop: int = 0) -> Tensor:

@@ -11,8 +11,9 @@ from pathlib import Path
 import h5py
 
 from seval.defaults import DEFAULTS
-from seval.errors import DamagedData, DataError, called, memory_short, one_line
+from seval.errors import DamagedData, DataError, memory_short, one_line
 from seval.files import told
+from seval.places import called, found
 
 _LEAST_MEMORY = 1 << 22  # bytes; HDF5 crashes where it cannot open a file for lack of less
 
@@ -152,11 +153,15 @@ def writing(path: Path) -> Iterator[None]:
         raise told(error, "write", path) from None
 
 
-def data_file(name: str, root: str | Path | None = None) -> Path:
-    """ROOT/NAME.h5, where the environment variable SEVAL_DATA replaces the default root."""
+def data_file(name: str, root: str | Path | None = None, written: bool = False) -> Path:
+    """ROOT/NAME.h5, where the environment variable SEVAL_DATA replaces the default root.
+
+    Below the default root a file that is missing is that of the code's own `data`, to be read, not `written`.
+    """
     if root is None or str(root) == DEFAULTS.DATASET.ROOT:
         root = os.environ.get("SEVAL_DATA") or DEFAULTS.DATASET.ROOT
-    return Path(root) / f"{name}.h5"
+    path = Path(root) / f"{name}.h5"
+    return path if written or root != DEFAULTS.DATASET.ROOT else found(path)
 
 
 def remedy(path: Path) -> str:

@@ -26,8 +26,9 @@ from seval.data.disk import data_file as data_file
 from seval.data.image_set import Encoded, ImageSet, Part, class_counts, fingerprint, fingerprint_0_1, statistics
 from seval.data.partial import partial
 from seval.data.sources import SOURCES
-from seval.errors import DamagedData, DataError, called, one_line
+from seval.errors import DamagedData, DataError, one_line
 from seval.files import told
+from seval.places import called
 from seval.text import json_value, printable, short
 
 FORMAT = 1  # of the layout; raise it when a reader of the old one would misread the new one

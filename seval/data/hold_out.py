@@ -19,7 +19,7 @@ def hold_out(
 
     As published: a long tail comes class by class in random order, so its first images are taken; Semi-Aves shuffles
     each class, in the order of the published numbers; ImageNet-127, where equally many are taken of each class,
-    shuffles all images at once.
+    shuffles all images at once. A set that is not built in shuffles each class.
     """
     dataset, own = cfg.DATASET, node_of(cfg.DATASET.NAME)
     if own == "IMAGENET" and dataset.HELD_OUT_PER_CLASS:
@@ -29,6 +29,8 @@ def hold_out(
         order = _by_published_number(class_names, len(members))
         in_order = shuffled([members[c] for c in order], cfg.SEED)
         members = [in_order[place] for place in np.argsort(order)]
+    if own == "OWN":
+        members = shuffled(members, cfg.SEED)
     counts = [dataset.HELD_OUT_PER_CLASS or int(len(m) * dataset.HELD_OUT_PORTION) for m in members]
     pairs = list(zip(members, counts, strict=True))
     for c, (m, count) in enumerate(pairs):
@@ -60,7 +62,9 @@ def _by_published_number(class_names: Sequence[str], number: int) -> list[int]:
 def members_of(labels: np.ndarray, indices: np.ndarray | None = None) -> list[np.ndarray]:
     """The images of each class, in the order of `indices`; by default all of them, in file order."""
     indices = np.arange(len(labels)) if indices is None else indices
-    return [indices[labels[indices] == c] for c in range(int(labels.max()) + 1)]
+    of, num_classes = labels[indices], int(labels.max()) + 1
+    order = np.argsort(of, kind="stable")  # one pass, for sets of thousands of classes
+    return np.split(indices[order], np.searchsorted(of[order], np.arange(1, num_classes)))
 
 
 def shuffled(members: list[np.ndarray], seed: int) -> list[np.ndarray]:

@@ -16,6 +16,14 @@ from seval.data.image_set import EncodedImages, Joined
 from seval.errors import ConfigError
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on the device. For a GPU it is pinned in memory first, so that nothing waits for it.
+
+    PyTorch keeps that memory for later calls, and reuses it once the GPU has read it.
+    """
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 @dataclass(frozen=True, eq=False)
 class Images(ABC):
     """The images of a split, uint8 (N, c, H, W), and their labels int64 (N,) on the device."""
@@ -51,7 +59,7 @@ class HeldImages(Images):
 
     def batches(self, order: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for positions in order:
-            positions = positions.to(self.pixels.device)
+            positions = sent(positions, self.pixels.device)
             yield positions, self.pixels[positions]
 
     def followed_by(self, others: Self, positions: Tensor, labels: Tensor) -> Self:
@@ -77,8 +85,8 @@ class LazyImages(Images):
         order, ahead = tee(order)
         decoded = self.decoder.batches(self.source, (self.index[positions.numpy()] for positions in ahead))
         for positions, content in zip(order, decoded, strict=False):  # the order may have no end
-            images = torch.from_numpy(content).to(self.labels.device)
-            yield positions.to(self.labels.device), self.geometry.evaluation(images) if self.geometry else images
+            images = sent(torch.from_numpy(content), self.labels.device)
+            yield sent(positions, self.labels.device), self.geometry.evaluation(images) if self.geometry else images
 
     def followed_by(self, others: Self, positions: Tensor, labels: Tensor) -> Self:
         index = np.concatenate([self.index, len(self.source) + others.index[positions.numpy()]])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 Op = Callable[[Tensor, Tensor], Tensor]
+Point = Callable[[Tensor, Tensor, Tensor], Tensor]
 Size = tuple[int, int]  # (height, width)
 LEVELS = 10  # levels run from 1 to LEVELS - 1: the published code excludes the strongest one
 
@@ -18,60 +19,49 @@ def size_of(images: Tensor) -> Size:
     return images.shape[2], images.shape[3]
 
 
-# Each op takes uint8 images (N, c, H, W) and a float magnitude (N,), and returns uint8 images (N, c, H, W).
-
-
 def _luma(images: Tensor) -> Tensor:
-    """ITU-R 601-2 luma of images (N, c, H, W) in Pillow's fixed-point rounding: whole numbers (N, 1, H, W)."""
+    """ITU-R 601-2 luma of images (N, c, H, W) in Pillow's fixed-point rounding: whole numbers (N, 1, H, W), float."""
     if images.shape[1] == 1:
-        return images
+        return images.float()
     red, green, blue = images.float().split(1, dim=1)  # exact in float: the sum stays below 2 ** 24
     return (red * 19595 + green * 38470 + blue * 7471 + 0x8000).div_(1 << 16).floor_()
 
 
-def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
+def blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
     """Move from a float degenerate image toward the image by factor (N,) in [0, 1], truncating as Pillow does."""
     factor = factor.float().view(-1, 1, 1, 1)
     return (images - degenerate).mul_(factor).add_(degenerate).byte()
 
 
-def brightness(images: Tensor, factor: Tensor) -> Tensor:
+# A point op maps every gray level alone. It takes uint8 levels (N, c, H', W'), in which N and c may be 1, a float
+# magnitude (N,), and the uint8 images (N, c, H, W) that the levels are from; it returns what the levels become, uint8.
+# With the images themselves as levels that is the op; with all levels from 0 to 255 it is its look-up table.
+
+
+def brightness(levels: Tensor, factor: Tensor, _: Tensor) -> Tensor:
     """Blend with black."""
-    return (images * factor.float().view(-1, 1, 1, 1)).byte()
+    return (levels * factor.float().view(-1, 1, 1, 1)).byte()
 
 
-def color(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the gray version; a one-channel image has no color to lose."""
-    return images if images.shape[1] == 1 else _blend(_luma(images), images, factor)
-
-
-def contrast(images: Tensor, factor: Tensor) -> Tensor:
+def contrast(levels: Tensor, factor: Tensor, images: Tensor) -> Tensor:
     """Blend with the mean luma."""
-    mean = _luma(images).mean(dim=(1, 2, 3), keepdim=True, dtype=torch.float64)
-    return _blend((mean + 0.5).floor().float(), images, factor)
+    total = _luma(images).sum(dim=(1, 2, 3), keepdim=True, dtype=torch.float64)
+    # A GPU would divide by a number through its rounded reciprocal, which a mean of k + 0.5 does not survive.
+    mean = total / torch.full_like(total, images[0, 0].numel())
+    return blend((mean + 0.5).floor().float(), levels, factor)
 
 
-def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with a 3 x 3 smoothing (weight 5 in the middle, 1 around it) that leaves the border untouched."""
-    smooth = images.float()
-    inner = smooth[..., 1:-1, 1:-1]
-    rows = smooth[..., :-2, :] + smooth[..., 1:-1, :] + smooth[..., 2:, :]
-    box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-    inner.copy_(((box + 4 * inner) / 13 + 0.5).floor())
-    return _blend(smooth, images, factor)
-
-
-def autocontrast(images: Tensor, _: Tensor) -> Tensor:
+def autocontrast(levels: Tensor, _: Tensor, images: Tensor) -> Tensor:
     """Stretch every channel to the full range; a constant channel stays as it is."""
     low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
     constant = low == high
     low, high = low.masked_fill(constant, 0).double(), high.masked_fill(constant, 255).double()
     # Pillow truncates a double, so that the last bit counts: `255 / x` would multiply by a rounded reciprocal.
     scale = torch.full_like(low, 255) / (high - low)
-    return (images * scale + -low * scale).clamp_(0, 255).byte()
+    return (levels * scale + -low * scale).clamp_(0, 255).byte()
 
 
-def equalize(images: Tensor, _: Tensor) -> Tensor:
+def equalize(levels: Tensor, _: Tensor, images: Tensor) -> Tensor:
     """Flatten the histogram of every channel; where 255 steps do not fit (few pixels), the channel stays as it is."""
     pixels = images.flatten(2).long()
     counts = pixels.new_zeros(*pixels.shape[:2], 256).scatter_add_(2, pixels, torch.ones_like(pixels))
@@ -79,23 +69,65 @@ def equalize(images: Tensor, _: Tensor) -> Tensor:
     step = (pixels.shape[2] - brightest) // 255
     darker = counts.cumsum(dim=2) - counts
     table = ((step // 2 + darker) / step.clamp(min=1)).clamp_(max=255)  # float division: faster, exact below 2 ** 24
-    table = torch.where(step > 0, table, torch.arange(256.0, device=images.device))
-    return table.byte().gather(2, pixels).view_as(images)
+    table = torch.where(step > 0, table, torch.arange(256.0, device=images.device)).byte()
+    return look_up(table, levels)
 
 
-def identity(images: Tensor, _: Tensor) -> Tensor:
-    """Leave the images as they are."""
-    return images
+def identity(levels: Tensor, _: Tensor, __: Tensor) -> Tensor:
+    """Leave the levels as they are."""
+    return levels
 
 
-def posterize(images: Tensor, bits: Tensor) -> Tensor:
+def posterize(levels: Tensor, bits: Tensor, _: Tensor) -> Tensor:
     """Keep the given number of high bits."""
-    return images & (255 << (8 - bits.int())).byte().view(-1, 1, 1, 1)
+    return levels & (255 << (8 - bits.int())).byte().view(-1, 1, 1, 1)
 
 
-def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+def solarize(levels: Tensor, threshold: Tensor, _: Tensor) -> Tensor:
     """Invert every pixel at or above the threshold."""
-    return images ^ (images >= threshold.short().view(-1, 1, 1, 1)).byte().mul_(255)
+    return levels ^ (levels >= threshold.short().view(-1, 1, 1, 1)).byte().mul_(255)
+
+
+POINTS: dict[str, Point] = {
+    "identity": identity,
+    "autocontrast": autocontrast,
+    "brightness": brightness,
+    "contrast": contrast,
+    "equalize": equalize,
+    "posterize": posterize,
+    "solarize": solarize,
+}
+
+
+def look_up(table: Tensor, levels: Tensor) -> Tensor:
+    """What uint8 levels (N, c, H, W), where N and c may be 1, become by a table (N, c, 256)."""
+    index = levels.flatten(2).long().expand(*table.shape[:2], -1)
+    return table.gather(2, index).unflatten(2, size_of(levels))
+
+
+def _point(point: Point) -> Op:
+    return lambda images, magnitude: point(images, magnitude, images)
+
+
+# A blend moves between the image and a degenerate one, float, in which all its pixels take part.
+
+
+def _smooth(images: Tensor) -> Tensor:
+    """Images (N, c, H, W) after a 3 x 3 filter (5 in the middle, 1 around it) that leaves the border untouched."""
+    smooth = images.float()
+    inner = smooth[..., 1:-1, 1:-1]
+    rows = smooth[..., :-2, :] + smooth[..., 1:-1, :] + smooth[..., 2:, :]
+    box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    inner.copy_(((box + 4 * inner) / 13 + 0.5).floor())
+    return smooth
+
+
+#: The degenerate images (N, 1 or c, H, W) of each blend. A one-channel image is its own luma: it has no color to lose.
+BLENDS: dict[str, Callable[[Tensor], Tensor]] = {"color": _luma, "sharpness": _smooth}
+
+
+def _blended(degenerate: Callable[[Tensor], Tensor]) -> Op:
+    return lambda images, factor: blend(degenerate(images), images, factor)
 
 
 WARPS = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
@@ -149,25 +181,18 @@ def _single_warp(name: str) -> Op:
     return op
 
 
-# The pool of FixMatch. The warps take degrees counterclockwise, shear per pixel, and pixels; the sign of the last two
-# is that of the source coordinate, as in the published code: positive moves the content left or up.
-OPS: dict[str, Op] = {
-    "autocontrast": autocontrast,
-    "brightness": brightness,
-    "color": color,
-    "contrast": contrast,
-    "equalize": equalize,
-    "identity": identity,
-    "posterize": posterize,
-    "rotate": _single_warp("rotate"),
-    "sharpness": sharpness,
-    "shear_x": _single_warp("shear_x"),
-    "shear_y": _single_warp("shear_y"),
-    "solarize": solarize,
-    "translate_x": _single_warp("translate_x"),
-    "translate_y": _single_warp("translate_y"),
-}
-VALUE_OPS = [name for name in OPS if name not in WARPS]  # they change the values of pixels, not their places
+# The pool of FixMatch, in its order. An op takes uint8 images (N, c, H, W) and a float magnitude (N,), and returns such
+# images. The warps take degrees counterclockwise, shear per pixel, and pixels; the sign of the last two is that of the
+# source coordinate, as in the published code: positive moves the content left or up.
+OPS: dict[str, Op] = dict(
+    sorted(
+        [
+            *((name, _point(point)) for name, point in POINTS.items()),
+            *((name, _blended(degenerate)) for name, degenerate in BLENDS.items()),
+            *((name, _single_warp(name)) for name in WARPS),
+        ]
+    )
+)
 
 
 def magnitude(name: str, *, level: int, sign: int, size: Size) -> float:

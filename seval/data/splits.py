@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from seval.data.hold_out import NONE, hold_out, join, members_of, shuffled
+from seval.data.image_set import ImageSet
+from seval.data.own_set import require_own
 from seval.defaults import Node, node_of, own_node
 from seval.errors import ConfigError
 
@@ -42,6 +44,14 @@ def long_tail(head: int, factor: float, *, num_classes: int, reverse: bool = Fal
     return counts[::-1] if reverse else counts
 
 
+def split_of(images: ImageSet, cfg: Node) -> Splits:
+    """The splits of an image set, as `split` draws them."""
+    own, pool = images.unlabeled, None
+    if own is not None:  # batch 1 has the training classes, other batches have others
+        pool = own.batch == 1 if own.batch is not None else np.ones(len(own.labels), bool)
+    return split(images.train.labels, cfg, pool=pool, batch=images.train.batch, class_names=images.class_names)
+
+
 def split(
     labels: np.ndarray,
     cfg: Node,
@@ -53,11 +63,14 @@ def split(
     """The splits of `cfg.SEED` over training `labels` (N,).
 
     pool (M,) bool says which images of a set's own unlabeled part are of the training classes; batch (N,) numbers the
-    published files that images came in. The names of Semi-Aves' classes hold their published numbers; without names,
-    labels are taken for these. Raises `ConfigError` where a class has too few images.
+    published files that images came in, and is 2 for the validation images of a set that is not built in. The names of
+    Semi-Aves' classes hold their published numbers; without names, labels are taken for these. Raises `ConfigError`
+    where a class has too few images.
     """
     labels = np.asarray(labels)
-    if pool is not None:
+    if node_of(cfg.DATASET.NAME) == "OWN":
+        splits = _own(labels, cfg, pool, batch)
+    elif pool is not None:
         splits = _with_own_pool(labels, cfg, np.asarray(pool))
     elif batch is not None:
         splits = _by_batch(labels, cfg, np.asarray(batch))
@@ -167,6 +180,29 @@ def _by_batch(labels: np.ndarray, cfg: Node, batch: np.ndarray) -> Splits:
         members = shuffled(members_of(labels), cfg.SEED)
         chosen = np.isin(np.arange(len(labels)), join(m[: round(len(m) / 10)] for m in members))
     return Splits(np.flatnonzero(chosen), np.flatnonzero(~chosen))
+
+
+def _own(labels: np.ndarray, cfg: Node, pool: np.ndarray | None, batch: np.ndarray | None) -> Splits:
+    """A set that is not built in.
+
+    As given, where NUM_LABELED_HEAD is 0: all its labels, its own unlabeled images, its own validation images; of a set
+    without these, NUM_VALID balanced ones are taken off the labels. Otherwise a long tail is drawn from its training
+    images as from those of CIFAR-10, by any protocol. The unlabeled images are drawn, too, where NUM_UNLABELED_HEAD is
+    above 0, and are the set's own where it is 0.
+    """
+    tail, batch = own_node(cfg), np.ones(len(labels)) if batch is None else batch
+    train, own_valid = np.flatnonzero(batch != 2), np.flatnonzero(batch == 2)
+    of, num_classes = labels[train], int(labels.max()) + 1
+    require_own(cfg, np.bincount(of, minlength=num_classes), len(own_valid) > 0)
+    if tail.NUM_LABELED_HEAD:
+        drawn = (_seval if cfg.DATASET.PROTOCOL == "seval" else _from_all)(of, cfg)
+    else:
+        labeled, valid = _validation(of, cfg)
+        drawn = Splits(labeled, NONE, valid=valid)
+    splits = Splits(*(train[indices] for indices in drawn))
+    if pool is not None and not tail.NUM_UNLABELED_HEAD:
+        splits = splits._replace(unlabeled=np.arange(len(pool)))
+    return splits._replace(valid=own_valid) if len(own_valid) else splits
 
 
 def _validation(labels: np.ndarray, cfg: Node) -> tuple[np.ndarray, np.ndarray]:

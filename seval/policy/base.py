@@ -35,6 +35,15 @@ class PseudoLabels(NamedTuple):
         return self
 
 
+def tally(labels: Tensor, num_classes: int, kept: Tensor | None = None) -> Tensor:
+    """(C,) int64: how many labels (N,) are each class; with `kept` (N,) bool, of those.
+
+    `torch.bincount` would make a GPU wait, because it asks for the largest label.
+    """
+    ones = torch.ones_like(labels) if kept is None else kept.to(labels.dtype)
+    return labels.new_zeros(num_classes).scatter_add_(0, labels, ones)
+
+
 class HeldOut(NamedTuple):
     """Predictions on the held-out split, already refined by the earlier rules of the policy."""
 

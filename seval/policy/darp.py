@@ -1,6 +1,7 @@
 """DARP: refine all pseudo-labels together to a target class distribution, and estimate that distribution."""
 
 from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ def refine(probs: Tensor, target: Tensor, alpha: float = 2.0, iterations: int = 
 
     Alternately makes the rows sum to 1 and the columns sum to `target`; rows with low entropy change less. The column
     equations are solved by Newton's method on their logarithm. The published code uses a secant method, stopped early.
+    Asking whether it has converged would make a GPU wait: there, all of its steps are done and change nothing more.
     """
     probs, target = remove_noise(probs.double(), target.double(), alpha), target.double().clamp_min(TINY)
     entropy = -(probs * torch.log(probs + TINY)).sum(1, keepdim=True)
@@ -37,13 +39,15 @@ def refine(probs: Tensor, target: Tensor, alpha: float = 2.0, iterations: int = 
 
 def _columns(log_scaled: Tensor, entropy: Tensor, log_target: Tensor, nu: Tensor) -> Tensor:
     """Solve sum_n exp(log_scaled - nu entropy) = target for nu (C,). The logarithm of the sum is convex in nu."""
+    done = torch.zeros((), dtype=torch.bool, device=nu.device)
     for _ in range(30):
         terms = log_scaled - nu * entropy
         excess = torch.logsumexp(terms, 0) - log_target
         slope = (terms.softmax(0) * entropy).sum(0).clamp_min(1e-9)
         change = excess / slope
-        nu = (nu + change).clamp(-1e7, 1e7)  # confident predictions change only with a large nu
-        if (change.abs() < TINY * nu.abs().clamp_min(1)).all():
+        nu = torch.where(done, nu, (nu + change).clamp(-1e7, 1e7))  # confident predictions change only with a large nu
+        done = done | (change.abs() < TINY * nu.abs().clamp_min(1)).all()
+        if done.device.type == "cpu" and done:
             break
     return nu
 
@@ -70,7 +74,13 @@ class Darp(Rule):
         uniform = torch.full((facts.num_unlabeled, facts.num_classes), 1 / facts.num_classes)
         self.table = nn.Buffer(uniform)  # last prediction of each image
         self.refined = nn.Buffer(uniform.clone())
-        self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))
+        self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))  # stays on the CPU, where it is read at every step
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        steps = self.steps
+        super()._apply(fn, recurse)
+        self.steps = steps
+        return self
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         if step is None:

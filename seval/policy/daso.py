@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from seval.errors import PolicyError
 from seval.losses import soft_cross_entropy
-from seval.policy.base import Facts, PseudoLabels, Rule, Step, Student
+from seval.policy.base import Facts, PseudoLabels, Rule, Step, Student, tally
 
 LONGEST_QUEUE = 10_000
 
@@ -22,10 +22,11 @@ class FeatureQueue(nn.Module):
     def push(self, features: Tensor, labels: Tensor) -> None:
         """Add features (B, D) with labels (B,); later rows count as newer."""
         same = F.one_hot(labels, len(self.count))
-        rank = same.cumsum(0)[torch.arange(len(labels), device=labels.device), labels] - 1  # within the class
-        newest = rank >= same.sum(0)[labels] - self.features.shape[1]  # no slot is written twice
-        place = (self.count[labels] + rank) % self.features.shape[1]
-        self.features[labels[newest], place[newest]] = features[newest].to(self.features.dtype)
+        rows, size = torch.arange(len(labels), device=labels.device), self.features.shape[1]
+        place = (self.count[labels] + same.cumsum(0)[rows, labels] - 1) % size
+        slot = labels * size + place
+        newest = ((slot[:, None] == slot) * rows).amax(1)  # rows that share a slot all write the newest of them
+        self.features[labels, place] = features[newest].to(self.features.dtype)
         self.count += same.sum(0)
 
     def prototypes(self) -> Tensor:
@@ -128,7 +129,7 @@ class Daso(DasoAlign):
         probs = pseudo.probs
         if self.observe(step):
             probs = blend(probs, self.semantic(step.features).softmax(1), self.distribution, self.flatness)
-        self.counts += torch.bincount(probs.argmax(1), minlength=len(self.counts))
+        self.counts += tally(probs.argmax(1), len(self.counts))
         self.steps += 1
         full = self.steps % self.window == 0  # a tensor: nothing waits for the device
         self.distribution.copy_(torch.where(full, self.counts / self.counts.sum(), self.distribution))

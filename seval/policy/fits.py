@@ -3,19 +3,17 @@
 Each fit has two solvers: "nelder-mead" repeats the iterations of the published code; "exact" finds the optimum.
 """
 
-from collections.abc import Callable
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
+from seval.policy.objective import Floats, Ints, published_loss
+from seval.policy.simplex import nelder_mead, nelder_mead_scalar
 
 SOLVERS = ("nelder-mead", "exact")
 TOLERANCE = 1e-7  # of Nelder-Mead, in the variables and in the objective
-ABSENT_LOSS = 2.0  # the published loss of a class without held-out samples
 FEWEST_SAMPLES = 10  # a group with fewer held-out samples is rare
 FEWEST_SHARE = 0.1  # a group is also rare if its predictions weigh at most this part of an even share
 TINY = 1e-6  # gives an empty selection accuracy 0, as published
@@ -116,33 +114,12 @@ def fit_thresholds(
     return ThresholdFit(tau[group], rare[group])
 
 
-def _nelder_mead_offsets(z: Floats, y: Ints, group: Ints, low: float, high: float, **options: int) -> Floats:
+def _nelder_mead_offsets(z: Floats, y: Ints, group: Ints, low: float, high: float, limit: int | None = None) -> Floats:
     """The published search: G scales frozen at 1 by their bounds, then G offsets, from all ones. Returns pi (G,)."""
     number = group.max() + 1
-    loss = _published_loss(z, y, group)
-    box = [(1.0, 1.0)] * number + [(low, high)] * number
-    start = np.clip(np.ones(2 * number), *np.transpose(box))  # SciPy would move it into the box too, and warn
-    search = {"method": "Nelder-Mead", "bounds": box, "tol": TOLERANCE, "options": options}
-    return minimize(lambda x: loss(x[number:]), start, **search).x[number:]
-
-
-def _published_loss(z: Floats, y: Ints, group: Ints) -> Callable[[Floats], float]:
-    """Return the published objective of pi (G,). One evaluation costs one matrix-vector product.
-
-    It is the class-averaged cross-entropy, divided by C once more. The tolerance of the search is in these units.
-    """
-    classes = z.shape[1]
-    count = np.bincount(y, minlength=classes)
-    weight = 1 / count[y] / classes**2
-    shifted = z - z.max(axis=1, keepdims=True)
-    exp_z = np.exp(shifted) @ np.eye(group.max() + 1)[group]  # (N, G)
-    share = np.bincount(group, count > 0) / classes**2
-    constant = ABSENT_LOSS * np.mean(count == 0) - weight @ shifted[np.arange(y.size), y]
-
-    def loss(pi: Floats) -> float:
-        return weight @ np.log(exp_z @ (1 / pi)) + share @ np.log(pi) + constant
-
-    return loss
+    loss, losses = published_loss(z, y, group)
+    start = np.full(number, np.clip(1.0, low, high))
+    return nelder_mead(loss, start, low, high, tolerance=TOLERANCE, frozen=number, limit=limit, losses=losses)
 
 
 def _exact_offsets(z: Floats, y: Ints, group: Ints, low: float, high: float) -> Floats:
@@ -205,13 +182,11 @@ def _threshold(confidence: Floats, weight: Floats, correct: Floats, target: floa
     tiny = TINY if solver == "nelder-mead" else 0.0  # it would favor the larger of two selections, or the smaller
     gaps = np.append(np.abs(right / (tiny + kept) - target), target)
 
-    def objective(th: Floats) -> Floats:
-        return gaps[np.searchsorted(confidence, th, side="right")]
-
     if solver == "nelder-mead":
-        return minimize(objective, [0.95], method="Nelder-Mead", bounds=[(0.0, 1.0)], tol=TOLERANCE).x[0]
+        edges, values = confidence.tolist(), gaps.tolist()
+        return nelder_mead_scalar(lambda th: values[bisect_right(edges, th)], 0.95, 0.0, 1.0, tolerance=TOLERANCE)
     steps = np.append(0, confidence)  # the objective changes only here
-    found = objective(steps)
+    found = gaps[np.searchsorted(confidence, steps, side="right")]
     return steps[np.argmax(found <= found.min() + EQUAL)]  # the first of the best
 
 

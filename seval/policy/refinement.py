@@ -56,7 +56,8 @@ class Align(Rule):
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         if step is not None:
-            self.means[self.seen % len(self.means)] = pseudo.probs.mean(0)
+            place = (self.seen % len(self.means)).unsqueeze(0)  # as a number it would be read back
+            self.means.index_copy_(0, place, pseudo.probs.mean(0, keepdim=True).to(self.means.dtype))
             self.seen += 1
         running = self.means.sum(0) / self.seen.clamp(1, len(self.means))
         aligned = align(pseudo.probs, self.target, running)

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seval.errors import PolicyError
-from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step, Student
+from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step, Student, tally
 from seval.policy.refinement import align, divide
 
 
@@ -51,12 +52,12 @@ class FlexMatch(Threshold):
         self.label = nn.Buffer(torch.full((facts.num_unlabeled,), -1))  # last confident prediction
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        counts = torch.bincount(self.label + 1, minlength=self.num_classes + 1)
+        counts = tally(self.label + 1, self.num_classes + 1)
         weight = above(pseudo.probs, flexible_thresholds(self.tau, counts.to(pseudo.probs.dtype)))
         if step is not None:
             confidence, label = pseudo.probs.max(1)
-            sure = confidence >= self.tau
-            self.label[step.index[sure]] = label[sure]
+            place = torch.where(confidence >= self.tau, step.index, len(self.label))  # the unsure write behind the end
+            self.label.copy_(F.pad(self.label, (0, 1)).index_copy_(0, place, label)[:-1])
         return pseudo._replace(weight=pseudo.weight * weight)
 
 
@@ -66,15 +67,20 @@ def share(values: Tensor) -> Tensor:
     return values / values.sum()
 
 
-def fairness(logits: Tensor, mean_probs: Tensor, histogram: Tensor) -> Tensor:
+def fairness(logits: Tensor, kept: Tensor, mean_probs: Tensor, histogram: Tensor) -> Tensor:
     """FreeMatch's self-adaptive class fairness, Eq. 11: sum of share(mean / histogram) log share(mean_s / histogram_s).
 
-    logits (N, C) belong to the strong views that were kept; mean_probs and histogram (C,) are running averages.
+    logits (N, C) belong to the strong views, of which those that are kept (N,) bool count; 0 if none is kept.
+    mean_probs and histogram (C,) are running averages.
     """
-    probs = logits.softmax(1)
-    counts = torch.bincount(probs.argmax(1), minlength=probs.shape[1])
-    own = share(probs.mean(0) * torch.where(counts > 0, len(probs) / counts, 0.0))
-    return (share(mean_probs / histogram) * torch.log(own + 1e-12)).sum()
+    order = (~kept).byte().argsort(stable=True)  # the kept rows first: their sum is rounded as if there were no others
+    kept, number = kept[order], kept.sum()
+    probs = logits.index_select(0, order).softmax(1) * kept[:, None]
+    counts = tally(probs.argmax(1), probs.shape[1], kept)
+    scaled = probs.sum(0) / number.clamp_min(1) * torch.where(counts > 0, number / counts, 0.0)
+    own = share(torch.where(number > 0, scaled, 1.0))  # without any, a number whose gradient is finite
+    found = (share(mean_probs / histogram) * torch.log(own + 1e-12)).sum()
+    return torch.where(number > 0, found, 0.0)
 
 
 class FreeMatch(Rule):
@@ -99,7 +105,7 @@ class FreeMatch(Rule):
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         if step is not None:
             confidence, label = pseudo.probs.max(1)
-            histogram = torch.bincount(label, minlength=pseudo.probs.shape[1]) / len(label)
+            histogram = tally(label, pseudo.probs.shape[1]) / len(label)
             news = (confidence.mean(), pseudo.probs.mean(0), histogram)
             for old, new in zip((self.confidence, self.mean_probs, self.histogram), news, strict=True):
                 old.lerp_(new.to(old.dtype), 1 - self.momentum)
@@ -107,8 +113,7 @@ class FreeMatch(Rule):
         return pseudo._replace(weight=pseudo.weight * above(pseudo.probs, tau))
 
     def penalty(self, pseudo: PseudoLabels, step: Step, student: Student) -> Tensor | None:
-        kept = student.logits[pseudo.weight > 0]
-        return self.fairness * fairness(kept, self.mean_probs, self.histogram) if len(kept) else None
+        return self.fairness * fairness(student.logits, pseudo.weight > 0, self.mean_probs, self.histogram)
 
 
 def soft_weights(confidence: Tensor, mean: Tensor, variance: Tensor, sigmas: float) -> Tensor:

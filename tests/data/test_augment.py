@@ -10,33 +10,9 @@ from torch import Tensor
 from torchvision.transforms.functional import center_crop
 
 from seval.data import augment
-from seval.data.augment import Geometry
-from tests.data.pillow import (
-    NAMES,
-    PIL_OPS,
-    SHAPES,
-    make_images,
-    max_difference,
-    pil_cutout,
-    pil_magnitude,
-    to_pil,
-)
-
-
-@pytest.mark.parametrize("size", [16, 8, 5])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_cutout_equals_rectangle(shape, size):
-    images = make_images(300, shape)
-    center = torch.rand(len(images), 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(shape[:0:-1])
-    center[:3] = torch.tensor([[0.0, 0.0], [shape[2] / 2, 0.0], [shape[2], shape[1]]])
-    expected = [pil_cutout(to_pil(image), c, size) for image, c in zip(images, center.tolist(), strict=True)]
-    assert max_difference(augment.cutout(images, center, size), expected) == 0
-
-
-def test_cutout_is_17_pixels_wide_inside_and_at_the_near_border():
-    images = torch.zeros(3, 1, 64, 64, dtype=torch.uint8)
-    holes = augment.cutout(images, torch.tensor([[32.0, 32.0], [0.0, 0.0], [63.9, 32.0]])) == 127
-    assert holes.sum(dim=(1, 2, 3)).tolist() == [17 * 17, 17 * 17, 9 * 17]
+from seval.data.augment import Geometry, flip_crop
+from seval.data.rand_augment import CUTOUT_GRAY, draw, rand_augment
+from tests.data.pillow import SHAPES, make_images, max_difference, to_pil
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -44,7 +20,7 @@ def test_flip_crop_equals_slow_loop(shape):
     images = make_images(162, shape)
     flip = torch.arange(len(images)) % 2 == 0
     offset = torch.cartesian_prod(torch.arange(9), torch.arange(9)).repeat(2, 1)  # every offset, flipped and not
-    actual = augment.flip_crop(images, flip, offset)
+    actual = flip_crop(images, flip, offset)
     for i, image in enumerate(images.numpy()):
         image = image[:, :, ::-1] if flip[i] else image
         x, y = offset[i].tolist()
@@ -114,7 +90,7 @@ def check_uniform(values: Tensor, n: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_draw_frequencies(seed):
-    op, applied, level, sign = augment.draw(20000, torch.Generator().manual_seed(seed))
+    op, applied, level, sign = draw(20000, torch.Generator().manual_seed(seed))
     assert op.shape == applied.shape == level.shape == sign.shape == (20000, 2)
     assert set(level.unique().tolist()) == set(range(1, 10)) and set(sign.unique().tolist()) == {-1, 1}
     check_uniform(op, 14)
@@ -133,16 +109,8 @@ def test_samples_are_drawn_independently():
     for view in ("weak", "strong"):
         views = Geometry().view(view, image, torch.Generator().manual_seed(0))
         assert len(views.flatten(1).unique(dim=0)) > (40 if view == "weak" else 60)
-    op = augment.draw(20000, torch.Generator().manual_seed(0)).op[:, 0]
+    op = draw(20000, torch.Generator().manual_seed(0)).op[:, 0]
     check_uniform(op[:-1] * 14 + op[1:], 14 * 14)
-
-
-def test_an_image_does_not_depend_on_its_batch():
-    images = make_images(90, (3, 32, 32))
-    drawn = augment.draw(len(images), torch.Generator().manual_seed(0))
-    together = augment.apply(images, drawn)
-    alone = [augment.apply(images[i : i + 1], augment.Draw(*(part[i : i + 1] for part in drawn))) for i in range(90)]
-    assert torch.equal(together, torch.cat(alone))
 
 
 @pytest.mark.parametrize("view", ["weak", "strong"])
@@ -159,60 +127,10 @@ def test_eval_view_changes_nothing():
     assert torch.equal(Geometry().view("eval", images, torch.Generator()), images)
 
 
-def pil_rand_augment(image: Image.Image, ops, applied, levels, signs, center, cutout_size) -> Image.Image:
-    for op, use, level, sign in zip(ops, applied, levels, signs, strict=True):
-        if use:
-            image = PIL_OPS[NAMES[op]](image, pil_magnitude(NAMES[op], level, sign, image.height, image.width))
-    return pil_cutout(image, center, cutout_size)
-
-
-@pytest.mark.parametrize("num_ops, cutout_size", [(2, 16), (3, 8)])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_rand_augment_equals_pillow(shape, num_ops, cutout_size):
-    images = make_images(700, shape)
-    actual = augment.rand_augment(images, torch.Generator().manual_seed(3), num_ops=num_ops, cutout_size=cutout_size)
-    generator = torch.Generator().manual_seed(3)
-    drawn = augment.draw(len(images), generator, num_ops=num_ops)
-    center = torch.rand(len(images), 2, generator=generator) * torch.tensor(shape[:0:-1])
-    parameters = zip(*(part.tolist() for part in (*drawn, center)), strict=True)
-    expected = [pil_rand_augment(to_pil(image), *p, cutout_size) for image, p in zip(images, parameters, strict=True)]
-    assert max_difference(actual, expected) == 0
-
-
-def test_every_choice_of_every_op_equals_pillow():
-    """All 14 x 9 x 2 choices at both turns, so that no entry of the tables goes untested."""
-    op, level, sign = torch.cartesian_prod(torch.arange(14), torch.arange(1, 10), torch.tensor([-1, 1])).T
-    shuffled = torch.randperm(len(op), generator=torch.Generator().manual_seed(0))
-    op, level, sign = (torch.stack([part, part[shuffled]], dim=1) for part in (op, level, sign))
-    drawn = augment.Draw(op, torch.ones_like(op, dtype=torch.bool), level, sign)
-    for shape in SHAPES:
-        images = make_images(len(op), shape, seed=2)
-        expected = [to_pil(image) for image in images]
-        for turn in range(2):
-            choices = zip(op[:, turn].tolist(), level[:, turn].tolist(), sign[:, turn].tolist(), strict=True)
-            expected = [
-                PIL_OPS[NAMES[o]](image, pil_magnitude(NAMES[o], v, s, image.height, image.width))
-                for image, (o, v, s) in zip(expected, choices, strict=True)
-            ]
-        assert max_difference(augment.apply(images, drawn), expected) == 0
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_equals_cpu():
-    images, generator = make_images(512, (3, 32, 32)), torch.Generator().manual_seed(0)
-    drawn, center = augment.draw(len(images), generator), torch.rand(len(images), 2, generator=generator) * 32
-    expected = augment.cutout(augment.apply(images, drawn), center)
-    on_gpu = augment.apply(images.cuda(), augment.Draw(*(part.cuda() for part in drawn)))
-    assert torch.equal(augment.cutout(on_gpu, center.cuda()).cpu(), expected)
-    assert Geometry().view("strong", images.cuda(), torch.Generator("cuda").manual_seed(0)).shape == images.shape
-    assert torch.equal(augment.resize(images.cuda(), 11).cpu(), augment.resize(images, 11))
-
-
 def test_strong_is_weak_then_rand_augment():
     images = make_images(32, (3, 32, 32))
     generator = torch.Generator().manual_seed(0)
-    expected = augment.rand_augment(Geometry().view("weak", images, generator), generator)
+    expected = rand_augment(Geometry().view("weak", images, generator), generator)
     assert torch.equal(Geometry().view("strong", images, torch.Generator().manual_seed(0)), expected)
 
 
@@ -221,7 +139,7 @@ def test_a_strong_view_that_is_resized_first_has_the_ops_and_the_cutout_of_the_s
     generator = torch.Generator().manual_seed(0)
     weak = geometry.view("weak", images, generator)  # which draws what a strong view draws first
     assert weak.shape == (64, 3, 16, 16)
-    expected = augment.rand_augment(weak, generator, cutout_size=8)
+    expected = rand_augment(weak, generator, cutout_size=8)
     assert torch.equal(geometry.view("strong", images, torch.Generator().manual_seed(0)), expected)
     last = Geometry(resolution=16, cutout=8).view("strong", images, torch.Generator().manual_seed(0))
     assert not torch.equal(last, expected)
@@ -244,7 +162,7 @@ def test_the_gray_share_of_strong_views_of_stl10_is_the_published_one(resized_fi
     image = torch.randint(256, (1, 3, 96, 96), generator=torch.Generator().manual_seed(0)).byte()
     geometry = Geometry(resolution=32, resized_first=resized_first)
     views = geometry.view("strong", image.expand(1500, -1, -1, -1), torch.Generator().manual_seed(1))
-    assert (views == augment.CUTOUT_GRAY).all(1).double().mean().item() == pytest.approx(share, rel=0.05)
+    assert (views == CUTOUT_GRAY).all(1).double().mean().item() == pytest.approx(share, rel=0.05)
 
 
 def test_normalize():

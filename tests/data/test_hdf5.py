@@ -186,7 +186,11 @@ def test_a_missing_file_says_where_to_get_it(tmp_path, monkeypatch):
     assert "no file data/cifar10.h5; write it with `python repro/prepare.py cifar10 --download`" in message
     assert "put cifar-10-python.tar.gz into a folder DIR and run `python repro/prepare.py cifar10 --raw DIR`" in message
     assert "--root elsewhere" in fails(read, Path("elsewhere/cifar10.h5"))
-    assert "can prepare cifar10, cifar100, fashion_mnist, semi_aves, small_ima" in fails(read, Path("data/mnist.h5"))
+    assert "can prepare cifar10, cifar100, fashion_mnist, semi_aves, small_ima" in fails(read, Path("data/x.h5"))
+    (tmp_path / "birds.h5").touch()
+    near = fails(read, Path("bird.h5"))
+    assert "did you mean birds?" in near and "holds birds;" in near and "your own images" in near
+    assert "did you mean cifar10?" in fails(read, Path("cifar-10.h5"))
     aves = fails(read, data_file("semi_aves"))
     assert "--download" not in aves and "u_train_in" in aves and aves.endswith("semi_aves --raw DIR`")
 

@@ -15,7 +15,7 @@ from seval.data import augment, splits
 from seval.data.augment import Geometry
 from seval.data.decode import Decoder
 from seval.data.image_set import Part
-from seval.data.loader import HeldImages, LazyImages, Loader, Sampler, class_weights
+from seval.data.loader import HeldImages, LazyImages, Loader, Sampler, class_weights, sent
 from seval.errors import ConfigError
 from tests.settings import small
 from tests.standins import ENCODED_SIDE as SIDE
@@ -108,6 +108,15 @@ def test_selected_images_follow_the_labeled_ones(workers, encoded, decoders):
     positions, pixels = zip(*joined.batches(batches), strict=True)
     assert all(map(torch.equal, positions, batches))
     assert np.array_equal(np.concatenate(pixels), slowly(part.images, wanted))
+
+
+def test_what_a_gpu_is_sent_comes_from_pinned_memory_and_nothing_waits_for_it(monkeypatch):
+    calls, positions = [], torch.arange(3)
+    assert sent(positions, CPU) is positions
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: calls.append("pinned") or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, **keys: calls.append((device.type, keys)) or tensor)
+    assert sent(positions, torch.device("cuda", 0)) is positions
+    assert calls == ["pinned", ("cuda", {"non_blocking": True})]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

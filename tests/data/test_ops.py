@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import ImageOps
 
-from seval.data.ops import OPS, magnitude
+from seval.data.ops import OPS, POINTS, look_up, magnitude
 from tests.data.pillow import NAMES, PIL_OPS, SHAPES, make_images, max_difference, pil_magnitude, to_pil
 
 # The largest difference from Pillow, in gray levels, that each op is allowed.
@@ -49,6 +49,16 @@ def test_op_equals_pillow(name, shape):
     assert torch.equal(images, before), "the op changed its input"
     if name != "identity" and not (name == "color" and shape[0] == 1):
         assert (actual != images).any(), "the op did nothing"
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 64, 48)])
+@pytest.mark.parametrize("name", POINTS)
+def test_a_point_op_on_all_levels_is_its_look_up_table(name, shape):
+    images, levels = make_images(100, shape), torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256)
+    magnitudes = torch.tensor(spread_magnitudes(name, len(images), *shape[1:]))
+    table = POINTS[name](levels, magnitudes, images).expand(100, shape[0], 1, 256).squeeze(2)
+    assert table.dtype == torch.uint8
+    assert torch.equal(look_up(table, images), OPS[name](images, magnitudes))
 
 
 def test_equalize_with_steps_larger_than_one():

@@ -135,4 +135,7 @@ def test_hours_on_a_cpu_are_not_called_those_of_a_gpu(lab: Lab) -> None:
     device = ' "provenance": {\n  "device": "cpu (x86_64)"\n },\n "steps": 4,\n "seconds": 7200\n}'
     (run.folder / "record.json").write_text(f'{{\n "id": "{run.id}",\n "results": {{}},\n{device}')
     lab.site()
-    assert "2.0 CPU-hours spent; left: about 500 GPU-hours" in lab.status()
+    said = lab.status()
+    assert "2.0 CPU-hours spent; left: about 6 GPU-seconds, assuming A100 at 70% of its peak rates" in said
+    lab.site(resources={"cifar10": {"steps_per_second": 0.001}})
+    assert "left: about 278 GPU-hours, assuming 0.001 steps/s on cifar10" in lab.status()

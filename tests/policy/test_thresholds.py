@@ -113,7 +113,10 @@ def test_freematch_and_its_penalty_equal_a_slow_loop():
         assert penalty.item() == pytest.approx(0.5 * expected, rel=1e-4)
         penalty.backward()
         assert (logits.grad.abs().sum(1) > 0).tolist() == masks[-N:]
-        assert policy[0].penalty(pseudo._replace(weight=torch.zeros(N)), at(index), student) is None
+        logits.grad = None
+        none = policy[0].penalty(pseudo._replace(weight=torch.zeros(N)), at(index), student)
+        none.backward()
+        assert none.item() == 0 and not logits.grad.any()
     assert 0.2 < np.mean(masks) < 0.9
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from repro import aggregate, runs, status, submit
-from repro.tables.command_line import SCRIPTS, command, repeated
+from repro.tables.command_line import command, repeated
 from seval.errors import ConfigError
+from seval.places import ROOT
 from seval.run import Run
 from tests.tables.conftest import TABLE, write_record, write_sweep
 from tests.tables.hints import MAINS, hints, parsed
 
+SCRIPTS = ROOT / "repro"
 NAMES = ["a", "b c", "it's", '"q"', "$HOME", "-x", "--y", "γ", "a=b", "`ls`", "*", "1", "-1"]
 
 

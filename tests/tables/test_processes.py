@@ -40,7 +40,7 @@ def test_ctrl_c_while_packages_are_imported_is_one_line(script: str, imports: in
     ("failure", "words"),
     [
         ("ImportError('libtorch_cpu.so: failed to map segment from shared object')", "; memory is short"),
-        ("ModuleNotFoundError('No module named h5py', name='h5py')", "; `make demo` creates .venv"),
+        ("ModuleNotFoundError('No module named h5py', name='h5py')", "; write .venv/bin/python"),
         ("MemoryError()", "MemoryError); memory is short"),
     ],
 )

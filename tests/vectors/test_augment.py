@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seval.data.augment import Draw, apply, central, cutout, flip_crop, resize
+from seval.data.augment import central, flip_crop, resize
 from seval.data.ops import OPS
+from seval.data.rand_augment import Draw, apply, cutout
 from tests.vectors.loading import digest, uses
 
 LEVELS, SIGNS = range(1, 10), (1, -1)

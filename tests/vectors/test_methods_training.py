@@ -188,7 +188,7 @@ def test_mixmatch(v, monkeypatch):
 def test_remixmatch(v, monkeypatch):
     give_mixes(v, "remixmatch", monkeypatch)
     turns = iter(torch.tensor(v["remixmatch/turns"]).long())
-    monkeypatch.setattr(torch, "randint", lambda *_: next(turns))
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: next(turns))
     assert v["threshold"] == 0.8  # not used
     pieces = assemble("remixmatch(ramp=0.5)", {"linear": ("cross_entropy", "align | sharpen(0.5)")}, toy.facts(v), 1.5)
     trained(v, "remixmatch", pieces, (0, 1, 2), rows=16)

@@ -1,4 +1,4 @@
-"""The commands that messages name."""
+"""Where the files beside the package are found, and the commands that messages name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from seval.errors import called
+from seval.places import called
 
 
 @pytest.mark.parametrize(
