@@ -64,7 +64,8 @@ def _do(argv: Sequence[str]) -> int:
     elif args.name not in SOURCES:
         _own(path)
     elif args.force or not _is_valid(path):
-        _prepare(data_file(args.name, args.root, written=True), SOURCES[args.name], args.raw, args.download)
+        path = data_file(args.name, args.root, written=True)
+        _prepare(path, SOURCES[args.name], args.raw, args.download)
     return 0
 
 
