@@ -55,16 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _do(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     path = data_file(args.name, args.root)
-    if args.table:
-        _table(args)
-    elif args.verify:
+    if args.verify:
         say_set(path, verify(path), "is valid")
     elif args.show:
         _show(args.name, path, args.show)
+    elif args.table:
+        _table(args)
     elif args.name not in SOURCES:
         _own(path)
     elif args.force or not _is_valid(path):
-        _prepare(data_file(args.name, args.root, written=True), SOURCES[args.name], args.raw, args.download)
+        path = data_file(args.name, args.root, written=True)
+        _prepare(path, SOURCES[args.name], args.raw, args.download)
     return 0
 
 
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--show", metavar="PNG", type=Path, help="only draw views of each class and the class counts of the splits"
     )
     parser.add_argument(
-        "--table", metavar="FILE", type=Path, help="only write a table of Supervised, FixMatch and SEVAL on the set"
+        "--table", metavar="FILE", type=Path, help="only write a table of Supervised, FixMatch and SEVAL on your set"
     )
     parser.add_argument(
         "--device", choices=("cpu", "gpu"), help="what the runs of --table will train on (default: what is here)"

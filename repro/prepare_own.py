@@ -13,14 +13,13 @@ from pathlib import Path
 from repro.tables.command_line import Parser, named, repeated, say, whole
 from seval.data.hdf5 import data_file, read, verify, write
 from seval.data.image_set import ImageSet, class_counts
-from seval.data.sources import SOURCES
 from seval.data.sources.own import Listing, Wishes
 from seval.data.sources.own_csv import read_csv
 from seval.data.sources.own_files import Files, read_folder
 from seval.data.sources.own_inspect import Kept, inspect
 from seval.data.sources.own_npz import read_arrays
 from seval.data.sources.own_set import make
-from seval.defaults import SET_ALIASES
+from seval.defaults import SET_ALIASES, SETS
 from seval.errors import DamagedData, DataError
 from seval.files import replace
 from seval.text import printable, short
@@ -111,7 +110,7 @@ def parser_of(form: str) -> Parser:
 
 
 def _name(text: str) -> str:
-    if text in SOURCES or text in SET_ALIASES or text in FORMS:
+    if text in (*SETS, *SET_ALIASES, *FORMS):
         raise argparse.ArgumentTypeError(f"{text!r} is the name of something else here; choose another")
     if not re.fullmatch("[a-z][a-z0-9_-]{0,63}", text):
         raise argparse.ArgumentTypeError(

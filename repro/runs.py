@@ -14,17 +14,12 @@ if __name__ == "__main__":
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from repro.listing.board import board, comma_separated
-from repro.listing.filters import chosen
-from repro.listing.folder import runs
-from repro.listing.found import Found
-from repro.tables.command_line import Parser, repeated, reported, say
+from repro.tables.command_line import Parser, performed
 from repro.tables.reading import CHOICES, Reading
 from seval.errors import ConfigError
-from seval.files import replace
-from seval.ids import whole
 
 EXAMPLES = """\
 commands:
@@ -95,67 +90,13 @@ def _check_command(words: Sequence[str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0; 2: bad input, or a record among the runs asked for that cannot be used; 130: interrupted."""
-    return reported(lambda: _main(parse(argv)))
+    return performed(lambda: parse(argv), _work)
 
 
-def _main(args: argparse.Namespace) -> int:
-    output = Path("runs" if args.output_dir is None else args.output_dir)
-    reading = Reading(args.split, args.network, args.offset, protocol=args.protocol)
-    if args.output_dir is not None and not output.is_dir():
-        raise ConfigError(f"there is no folder {output}; --output-dir names one that holds the folders of runs")
-    if args.command in ("list", "csv"):
-        return _list(args, output, reading)
-    asked = whole(args.words, output)
-    if args.command == "rm":
-        from repro.listing.removal import remove
+def _work() -> Callable[[argparse.Namespace], int]:
+    from repro.listing.commands import carry_out
 
-        return remove(asked, output, args.yes)
-    if args.command == "curves":
-        from repro.listing.pictures import draw
-
-        say(*draw([output / id for id in asked], reading, args.out or Path("curves.png")))
-        return 0
-    from repro.listing.card import card
-    from repro.listing.comparison import comparison
-
-    everything = runs(output, reading)
-    found = [next(run for run in everything if run.id == id) for id in asked]
-    if args.command == "show":
-        say("\n\n".join(card(run, everything, reading) for run in found))
-    elif len(found) < 2:
-        raise ConfigError(f"both are run {asked[0]}; diff takes two different ones")
-    else:
-        one, other = found
-        say(comparison(one, other, reading))
-    return _damaged(found)
-
-
-def _list(args: argparse.Namespace, output: Path, reading: Reading) -> int:
-    fits = chosen(args.words)
-    known = runs(output, reading)
-    found = [run for run in known if fits(run)]
-    if args.command == "csv":
-        text = comma_separated(found)
-        if args.out:
-            replace(args.out, text.encode("utf-8", "surrogateescape"))
-            say(f"{len(found)} run{'' if len(found) == 1 else 's'}: {args.out}")
-        else:
-            say(text.rstrip("\n"))
-    elif found:
-        say(board(found, reading))
-    elif known:
-        say(f"none of the {len(known)} runs in {output} fits {' '.join(args.words)}")
-    else:
-        say(f"no runs in {output} yet; these train some:", f"  {repeated('submit', _elsewhere(args))}")
-    return _damaged(found)
-
-
-def _elsewhere(args: argparse.Namespace) -> list[str]:
-    return ["--table", "demo", *([] if args.output_dir is None else ["--output-dir", args.output_dir])]
-
-
-def _damaged(found: Sequence[Found]) -> int:
-    return 2 if any(run.broken for run in found) else 0
+    return carry_out
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ class MissingPrerequisite(SevalError, ValueError):
     def __init__(self, run: Any) -> None:
         super().__init__(f"this run depends on run {run.id}, which has no record in {run.folder.parent}")
         self.run = run
+        self.add_note("from Python: for each in run.chain(): each.execute()")  # shown below a traceback only
 
 
 class TrainingError(SevalError, RuntimeError):

@@ -141,6 +141,12 @@ def protocols(history: Sequence[dict]) -> dict:
     return results
 
 
+def by_class(evaluation: Mapping) -> dict[str, dict[str, list]]:
+    """Recall and precision of each class, by offset: of the averaged network on the test split."""
+    found = evaluation["test"]["ema"]
+    return {offset: {key: values[key] for key in ("recall", "precision")} for offset, values in found.items()}
+
+
 def _summarize(values: list[float | None], chosen: int | None) -> dict[str, float | None]:
     known = [value for value in values[-LAST:] if value is not None]
     return {

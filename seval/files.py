@@ -134,6 +134,14 @@ def write_json(path: Path, value: object, check: Callable[[], object] | None = N
     replace(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), check)
 
 
+def set_aside(folder: Path) -> Path:
+    """Move a folder to the next free name in `.old` beside it, such as `.old/NAME.1`. Raises `OSError`."""
+    old = folder.parent / ".old"
+    old.mkdir(exist_ok=True)
+    there = [path.suffix[1:] for path in old.glob(f"{folder.name}.*")]
+    return folder.rename(old / f"{folder.name}.{1 + max((int(each) for each in there if each.isdecimal()), default=0)}")
+
+
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     """The value with the SHA-256 of its content as its last key."""
     return {**value, "sha256": _digest(value)}

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import PurePath
 
 from seval.defaults import ALIASES, CHOICES, DEFAULTS, SET_ALIASES
 from seval.errors import ConfigError
@@ -53,6 +54,8 @@ def value_of(key: str, value: object, where: str) -> object:
     value = _said(value, kind) if isinstance(value, str) else value
     if isinstance(value, tuple):
         value = list(value)
+    if isinstance(value, PurePath):
+        value = str(value)
     if type(value) is bool and key == "RUNTIME.PROGRESS":  # as it was before there were several kinds
         value = str(value)
     if isinstance(value, str) and (key in CHOICES or key == "ALGORITHM.NAME"):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from seval import files, record
@@ -16,7 +17,7 @@ from seval.data.image_set import ImageSet, fingerprint
 from seval.data.own_set import draws_unlabeled
 from seval.defaults import Node
 from seval.errors import ConfigError, MissingPrerequisite, RecordError
-from seval.evaluate import evaluate, protocols
+from seval.evaluate import by_class, evaluate, protocols
 from seval.identity import FORMAT, identity, prerequisite
 from seval.places import ROOT
 from seval.policy.base import Facts
@@ -34,12 +35,12 @@ class Run:
         self.cfg = cfg
         self.id = identity(cfg)
         self.folder = Path(cfg.OUTPUT_DIR) / self.id
-
         self.phase = ""  # such as "phase 1 of 2", where this run is done as one of a chain
         self._before: Run | None = None
 
     def __repr__(self) -> str:
-        return f"<Run {self.id}: {self.name}>"
+        state = "done" if self.done() else "resumable" if (self.folder / "checkpoint.pt").exists() else "new"
+        return f"<Run {self.id}: {self.name}, {state}>"
 
     @property
     def name(self) -> str:
@@ -103,6 +104,16 @@ class Run:
         files = (self.folder / "metrics.jsonl", *self.folder.glob("claim.*"))
         return 0.0 if any(file.exists() for file in files) else None
 
+    def history(self) -> list[dict]:
+        """All evaluations so far, each with what metrics.jsonl has: step, losses, metrics, what the policies log."""
+        return record.read_lines(self.folder / "metrics.jsonl")
+
+    def learned(self) -> dict[str, dict[str, np.ndarray]]:
+        """What each head's policy learned: `pi_fitted` (L, C) and the like for SEVAL. Raises `RecordError`."""
+        if not (done := self.record()):
+            raise RecordError(f"run {self.id} is not done: there is no record in {self.folder}; train it first")
+        return record.load_artifacts(self.folder / "artifacts.h5", done.get("artifacts"))
+
     @cached_property
     def image_set(self) -> ImageSet:
         """The prepared data set, after its checks; without its unlabeled part where others are drawn instead."""
@@ -130,16 +141,16 @@ class Run:
         """Raise the errors that building would raise; needs no result of a prerequisite."""
         check_sizes(self.cfg, self.image_set)
         check_unlabeled(self.cfg, self.splits)
-        classes = self.image_set.num_classes
         held_out = 1 if self.cfg.PREREQUISITE or self.cfg.CURRICULUM else len(self.splits.held_out)
-        facts = Facts(classes, torch.ones(classes), num_unlabeled=1, num_held_out=held_out, feature_dim=1)
+        facts = Facts.of(np.ones(self.image_set.num_classes), 1, held_out, feature_dim=1)
         policies = [build_policy(head.POLICY, facts) for head in self.cfg.HEADS.values()]
         check_penalties(self.cfg.ALGORITHM.NAME.partition("(")[0], policies)
 
     def execute(self, stop: Callable[[], bool] = never) -> dict:
         """Return the record. If the run is not done, train it first, from its checkpoint if there is one.
 
-        When `stop()` returns true, saves a checkpoint and raises `Interrupted` before the next step. Can also raise
+        `for each in run.chain(): each.execute()` also does the runs that `run` depends on. When `stop()` returns true,
+        saves a checkpoint and raises `Interrupted` before the next step. Can also raise
         `MissingPrerequisite`, `RunBusy`, `ConfigError`, `DataError`, `RecordError` or `TrainingError`.
         """
         if done := self.record():
@@ -190,12 +201,7 @@ class Run:
         if not self.folder.is_dir():
             return None
         with claim(self.folder):
-            old = self.folder.parent / ".old"
-            old.mkdir(exist_ok=True)
-            number = 1 + max(
-                (int(path.suffix[1:]) for path in old.glob(f"{self.id}.*") if path.suffix[1:].isdecimal()), default=0
-            )
-            return self.folder.rename(old / f"{self.id}.{number}")
+            return files.set_aside(self.folder)
 
     def made_by_other_code(self, done: dict) -> str:
         """What `made` says, if the code here differs from what made a record; "" otherwise, and for records of 0.1."""
@@ -224,17 +230,15 @@ class Run:
         before = self.prerequisite()
         if before is None:
             return {}, []
-        if not (done := before.record()):
+        if not before.record():
             raise MissingPrerequisite(before)
-        artifacts = record.load_artifacts(before.folder / "artifacts.h5", done.get("artifacts"))
-        return artifacts, [run.id for run in before.chain()]
+        return before.learned(), [run.id for run in before.chain()]
 
     def evaluate(self) -> dict:
         """Load the checkpoint and measure both networks, as an evaluation does. Raises `RecordError`."""
         checkpoint = self.folder / "checkpoint.pt"
         if not checkpoint.exists():
-            missing = f"run {self.id} has no checkpoint in {self.folder}"
-            raise RecordError(f"{missing}; train it first, without --eval-only")
+            raise RecordError(f"run {self.id} has no checkpoint in {self.folder}; train it first")
         training = self.build(self.artifacts()[0])
         expected = {key: self.meta()[key] for key in ("configuration", "data")}
         state = record.restore(checkpoint, expected, training.load_networks)
@@ -259,10 +263,7 @@ class Run:
             "delta": delta(self.cfg),
             "config": settings(self.cfg),
             "results": protocols(history),
-            "per_class": {
-                offset: {key: values[key] for key in ("recall", "precision")}
-                for offset, values in last["test"]["ema"].items()
-            },
+            "per_class": by_class(last),
             "pseudo_labels": last.get("quality"),
             "splits": self.manifest(),
             "data": self.fingerprint,

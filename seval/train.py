@@ -122,7 +122,8 @@ def refuse_other_code(path: Path, made: dict, here: dict, cfg: Node) -> None:
     """Raise `OtherCode` if the `code` of `made` is another than that of `here`, unless RUNTIME.OTHER_CODE allows it."""
     if made.get("code") not in (None, here.get("code")) and cfg.RUNTIME.OTHER_CODE == "refuse":
         raise OtherCode(
-            f"{path} was made by other code than what is here; --resume goes on with it, --again starts the run anew"
+            f"{path} was made by other code than what is here; --resume (RUNTIME.OTHER_CODE resume) resumes from it, "
+            "--again (Run.set_aside) starts the run anew"
         )
 
 

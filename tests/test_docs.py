@@ -20,7 +20,7 @@ from repro.tables.selection import asked_tables, select
 from seval.config import load
 from seval.data.hdf5 import data_file
 from seval.errors import ConfigError
-from seval.policy.language import RULES, known_rules
+from seval.policy.language import RULES
 from seval.record import read_lines
 from seval.run import Run
 from tests.settings import ROOT, SMALL, small
@@ -158,14 +158,12 @@ def example(tmp_path, monkeypatch):
     exec(compile(code, str(page), "exec"), namespace)
     (name, kind) = re.search(r'`"(\w+)": (\w+)` to `RULES`', page.read_text()).groups()
     monkeypatch.setitem(RULES, name, namespace[kind])
-    known_rules.cache_clear()
     for folder in ("methods", "tiny"):
         (tmp_path / "configs" / folder).mkdir(parents=True)
     shutil.copy(ROOT / "configs" / "tiny" / "dataset.yaml", tmp_path / "configs" / "tiny")
     for folder, content in zip(("methods", "tiny"), fences(page, "yaml"), strict=True):
         (tmp_path / "configs" / folder / "mine.yaml").write_text(content)
-    yield tmp_path
-    known_rules.cache_clear()
+    return tmp_path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -32,7 +32,15 @@ FLOORS = (
     ("seval.data", "seval.recipes", "seval.record", "seval.claim", "seval.curves", "seval.progress", "seval.ids"),
     ("seval.files", "seval.keys", "seval.provenance"),
     ("seval.text", "seval.options"),
-    ("seval.errors", "seval.defaults", "seval.metrics", "seval.places", "seval.signals", "seval.versions"),
+    (
+        "seval.errors",
+        "seval.defaults",
+        "seval.lazy",
+        "seval.metrics",
+        "seval.places",
+        "seval.signals",
+        "seval.versions",
+    ),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

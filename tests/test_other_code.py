@@ -58,7 +58,7 @@ def test_a_checkpoint_of_other_code_is_resumed_only_where_asked(tmp_path, change
             (Run(cfg).folder / "run.json").unlink()  # the checkpoint says it, too
     changed()
     for method in ("supervised", "fixmatch"):
-        with pytest.raises(OtherCode, match="--resume goes on with it, --again starts the run anew"):
+        with pytest.raises(OtherCode, match=r"--resume \(RUNTIME.OTHER_CODE resume\) .* --again .* starts"):
             Run(small(method, tmp_path)).execute()
         assert Run(small(method, tmp_path, "RUNTIME.OTHER_CODE", "resume")).execute()["steps"] == 12
 

@@ -5,9 +5,11 @@ from typing import NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from seval.errors import PolicyError
+from seval.text import short
 
 R = TypeVar("R", bound="Rule")
 
@@ -63,6 +65,23 @@ class Facts(NamedTuple):
     artifacts: Mapping[str, np.ndarray] = {}  # saved by this head's policy in the prerequisite run
     before: tuple["Rule", ...] = ()  # the rules before this one in its policy
 
+    @classmethod
+    def of(cls, class_counts: ArrayLike, num_unlabeled: int, num_held_out: int = 0, feature_dim: int = 0) -> Self:
+        """Facts for a training loop of your own, where `class_counts` can be a list. Raises `PolicyError`.
+
+        Rules that are fitted, such as SEVAL's, need `num_held_out`; rules that use features need `feature_dim`.
+        """
+        try:
+            counts = torch.as_tensor(np.asarray(class_counts, np.float32))
+        except (TypeError, ValueError):
+            counts = torch.empty(0)
+        if counts.ndim != 1 or len(counts) < 2 or not (counts.isfinite() & (counts > 0)).all():
+            raise PolicyError(
+                f"class_counts is {short(class_counts)}; expected (C,) counts of labeled images: a number above 0 for "
+                "each of two or more classes"
+            )
+        return cls(len(counts), counts, num_unlabeled, num_held_out, feature_dim)
+
     def previous(self, kind: type[R], name: str = "") -> tuple[R, ...]:
         """The earlier rules of type `kind` in the same policy. This is the only way for a rule to access another.
 
@@ -85,6 +104,15 @@ class Step(NamedTuple):
     anchors: Callable[[], Tensor]  # (B, D) averaged network's features of labeled images, computed when called
     anchor_labels: Tensor  # (B,)
     progress: float  # in [0, 1]
+
+    @classmethod
+    def of(cls, index: Tensor, progress: float) -> Self:
+        """A step for policies that use no features."""
+        return cls(index, torch.empty(len(index), 0), _no_features, torch.empty(0), progress)
+
+
+def _no_features() -> Tensor:
+    raise PolicyError("a rule of this policy uses features; build its steps with all fields of Step, not by Step.of")
 
 
 class Student(NamedTuple):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seval.errors import one_line
 from seval.policy.objective import Floats, Ints, published_loss
 from seval.policy.simplex import nelder_mead, nelder_mead_scalar
 
@@ -192,20 +193,28 @@ def _threshold(confidence: Floats, weight: Floats, correct: Floats, target: floa
 
 def _checked(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, solver: str) -> tuple[Floats, Ints, Ints]:
     """Return logits (N, C), labels (N,) and the group of each class (C,), numbered from 0 in the order of values."""
-    z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    z, y = _array("logits", logits, np.float64), _array("labels", labels)
     if z.ndim != 2 or z.shape[1] < 2:
         raise ValueError(f"logits has shape {z.shape}; expected (N, C): a row per held-out sample, two or more classes")
     samples, classes = z.shape
-    group = np.arange(classes) if groups is None else np.asarray(groups)
+    group = np.arange(classes) if groups is None else _array("groups", groups)
     if samples == 0:
         problem = "the held-out set is empty; hold out at least one labeled sample, better 10 per class"
     elif y.shape != (samples,) or not np.issubdtype(y.dtype, np.integer):
-        problem = f"labels is {y.dtype} {y.shape}; expected integers ({samples},): one class index per row of logits"
+        problem = (
+            f"labels is {y.dtype} {y.shape}; expected integers ({samples},): one class index per row of logits; "
+            "try np.searchsorted(classes, labels), with the classes in the order of the columns"
+        )
     elif y.min() < 0 or y.max() >= classes:
         problem = f"labels span {y.min()}..{y.max()}; expected 0..{classes - 1}: are unlabeled samples among them?"
     elif not np.isfinite(z).all():
         bad = np.count_nonzero(~np.isfinite(z).all(axis=1))
-        problem = f"{bad} of {samples} rows of logits are NaN or infinite; expected finite rows: did training diverge?"
+        problem = (
+            f"{bad} of {samples} rows of logits are NaN or infinite; expected finite rows: did training diverge? "
+            "Of probabilities that can be 0, take np.log(probs.clip(1e-6))"
+        )
+    elif z.min() >= 0 and np.allclose(z.sum(axis=1), 1):
+        problem = "logits are probabilities: all rows are >= 0 and sum to 1; pass np.log(probs.clip(1e-6))"
     elif group.shape != (classes,) or not np.issubdtype(group.dtype, np.integer):
         problem = f"groups is {group.dtype} {group.shape}; expected integers ({classes},): the group of each class"
     elif solver not in SOLVERS:
@@ -215,8 +224,15 @@ def _checked(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, sol
     raise ValueError(problem)
 
 
+def _array(name: str, value: ArrayLike, dtype: type | None = None) -> NDArray:
+    try:
+        return np.asarray(value, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError) as error:  # a ragged list, text, a tensor on a GPU
+        raise ValueError(f"{name} cannot be read as an array of numbers: {one_line(error)}") from None
+
+
 def _sample_weights(y: Ints, class_counts: ArrayLike, classes: int) -> Floats:
-    counts = np.asarray(class_counts, dtype=np.float64)
+    counts = _array("class_counts", class_counts, np.float64)
     if counts.shape != (classes,) or not np.isfinite(counts).all() or counts[y].min() <= 0:
         raise ValueError(
             f"class_counts is {counts}; expected ({classes},) finite numbers, positive for each class with held-out "

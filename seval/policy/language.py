@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
+from keyword import iskeyword
 
 from seval.errors import PolicyError
 from seval.policy.balancing import BernoulliBalance, Saw
@@ -43,15 +44,20 @@ RULES: dict[str, type[Rule]] = {
 }
 
 
-@cache
 def known_rules() -> dict[str, type[Rule]]:
-    """All rules by name: those of this package, and those that other packages register as entry points `seval.rules`.
+    """All rules by name: RULES, and those that other packages name as entry points `seval.rules`.
 
     Raises `PolicyError` if another package uses a name that is taken, or if its rule cannot be imported.
     """
-    rules = dict(RULES)
+    return of_other_packages() | RULES
+
+
+@cache
+def of_other_packages() -> dict[str, type[Rule]]:
+    """The rules that are entry points, by name; what is installed is read once."""
+    rules: dict[str, type[Rule]] = {}
     for point in entry_points(group="seval.rules"):
-        if point.name in rules:
+        if point.name in RULES or point.name in rules:
             raise PolicyError(f"entry point {point.name} = {point.value}: there is a rule of that name already")
         try:
             rules[point.name] = _rule(point.load())
@@ -61,10 +67,28 @@ def known_rules() -> dict[str, type[Rule]]:
     return rules
 
 
+def register(name: str, rule: type[Rule]) -> None:
+    """Let policies of this process use `rule` by `name`, for example in a notebook or a test.
+
+    A class that is defined again, as when its cell runs twice, replaces itself. `del RULES[name]` undoes it. What
+    commands can use is an entry point `seval.rules`. Raises `PolicyError` if the name is taken or `rule` is no rule.
+    """
+    if not isinstance(name, str) or not name.isidentifier() or iskeyword(name):
+        raise PolicyError(f"cannot register a rule as {short(name)}; expected a name such as 'keep_share'")
+    try:
+        _rule(rule)
+    except TypeError as error:
+        raise PolicyError(f"cannot register {name}: {short_line(error)}") from None
+    taken = known_rules().get(name, rule)
+    if (taken.__module__, taken.__qualname__) != (rule.__module__, rule.__qualname__):
+        raise PolicyError(f"cannot register {name}: it is {taken.__module__}.{taken.__qualname__}; choose another name")
+    RULES[name] = rule
+
+
 def _rule(loaded: object) -> type[Rule]:
     """What an entry point names. Raises `TypeError` unless it is a rule whose arguments all have names."""
     if not isinstance(loaded, type) or not issubclass(loaded, Rule):
-        raise TypeError(f"it must be a subclass of seval.policy.base.Rule, but is {short(loaded)}")
+        raise TypeError(f"it must be a subclass of seval.policy.Rule, but is {short(loaded)}")
     kinds = [parameter.kind for parameter in inspect.signature(loaded).parameters.values()]
     if not kinds or set(kinds) - {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
         raise TypeError(f"{loaded.__name__} must take facts and named arguments, without * and **")

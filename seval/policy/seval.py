@@ -117,7 +117,8 @@ class Learned(Rule):
         else:
             raise PolicyError(
                 f"{type(self).__name__} has neither a curriculum to replay nor held-out labels to fit on; "
-                "run the estimate phase first (as --with-prerequisites does), or set DATASET.HELD_OUT to valid"
+                "run the estimate phase first (as --with-prerequisites does), or set DATASET.HELD_OUT to valid; "
+                "outside a run, give Facts the number num_held_out"
             )
         self.fitted = nn.Buffer(torch.tensor(start, dtype=torch.float32))
         self.smoothed = nn.Buffer(torch.tensor(start, dtype=torch.float32))
@@ -128,7 +129,8 @@ class Learned(Rule):
 
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
         if not self.replays:
-            assert held_out is not None  # the constructor saw that there are held-out labels
+            if held_out is None:
+                raise PolicyError(f"{type(self).__name__} is fitted at each refresh; pass HeldOut(probs, labels) to it")
             logits = held_out.probs.clamp_min(1e-300).log()
             self.fit(logits.cpu().numpy(), held_out.labels.cpu().numpy())
         self.use(self.curriculum.row(progress) if self.replays else -1)

@@ -34,6 +34,12 @@ BAD_INPUTS = {
     r"groups is int64 \(2,\)": {"groups": np.array([0, 1])},
     "groups is float64": {"groups": np.array([0.0, 1, 2])},
     "solver is 'newton'": {"solver": "newton"},
+    "logits are probabilities: .* pass np.log": {"logits": np.full((4, 3), 1 / 3)},
+    "labels is <U3 .*try np.searchsorted": {"labels": np.array(["cat", "dog", "cat", "cow"])},
+    "logits cannot be read as an array of numbers: .*'none'": {"logits": [["none", 1.0]] * 4},
+    "logits cannot be read as an array of numbers: .*inhomogeneous": {"logits": [[1.0, 2.0], [1.0]]},
+    "logits cannot be read as an array of numbers: .*grad": {"logits": torch.ones(4, 3, requires_grad=True)},
+    r"2 of 4 rows .* that can be 0, take np.log\(probs": {"logits": np.diag([-np.inf, -np.inf, 0, 0])[:, :3]},
 }
 
 
@@ -49,16 +55,16 @@ def test_bad_inputs_are_refused(message):
 @pytest.mark.parametrize("bounds", [(0, 3), (-1, 3), (3, 1e-3), (1e-3, np.inf), (np.nan, 3)])
 def test_bad_bounds_are_refused(bounds):
     with pytest.raises(ValueError, match="bounds is"):
-        fit_offsets(np.eye(3), np.arange(3), bounds=bounds)
+        fit_offsets(3 * np.eye(3), np.arange(3), bounds=bounds)
 
 
 @pytest.mark.parametrize("target", [-0.1, 75, np.nan])
 def test_bad_targets_are_refused(target):
     with pytest.raises(ValueError, match="target is"):
-        fit_thresholds(np.eye(3), np.arange(3), target=target)
+        fit_thresholds(3 * np.eye(3), np.arange(3), target=target)
 
 
 @pytest.mark.parametrize("counts", [[1, 2], [1, 0, 2], [1, np.nan, 2], [3, -1, 2]])
 def test_bad_class_counts_are_refused(counts):
     with pytest.raises(ValueError, match="class_counts is"):
-        fit_thresholds(np.eye(3), np.arange(3), target=0.8, class_counts=counts)
+        fit_thresholds(3 * np.eye(3), np.arange(3), target=0.8, class_counts=counts)

@@ -184,7 +184,7 @@ def test_few_predictions_are_rare(solver):
     labels = np.arange(1000) % 2
     for into_1, rare in [(0, True), (49, True), (51, False)]:
         logits = np.zeros((1000, 2))
-        logits[:, 0] = 1
+        logits[:, 0] = 1.5
         logits[np.flatnonzero(labels == 0)[:into_1], 1] = 2
         fit = fit_thresholds(logits, labels, target=0.9, solver=solver)
         np.testing.assert_array_equal(fit.rare, [False, rare])

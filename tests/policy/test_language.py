@@ -7,7 +7,7 @@ import torch
 
 from seval.errors import PolicyError, RecipeError
 from seval.policy.base import Facts, PseudoLabels
-from seval.policy.language import build_policy, canonical, known_rules
+from seval.policy.language import build_policy, canonical, of_other_packages
 from tests.policy.four_classes import COUNTS, C, M, probs
 
 
@@ -49,7 +49,7 @@ def test_bad_recipes_raise_with_the_right_words(text, words):
 
 #: What another package may name as a rule, and what is said of it.
 FOREIGN = {
-    "NUMBER": "it must be a subclass of seval.policy.base.Rule, but is 5",
+    "NUMBER": "it must be a subclass of seval.policy.Rule, but is 5",
     "function": "it must be a subclass of",
     "Other": "it must be a subclass of",
     "Stars": "Stars must take facts and named arguments",
@@ -91,28 +91,28 @@ def test_a_rule_of_another_package_stands_in_a_policy_by_its_name(tmp_path, monk
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-rules\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[seval.rules]\nhalve = their_rules:Halve\n")
     monkeypatch.syspath_prepend(tmp_path)
-    known_rules.cache_clear()
+    of_other_packages.cache_clear()
     try:
         assert canonical("halve(0.5) | threshold") == "halve | threshold"
         policy = build_policy("halve(0.25) | one_hot", Facts(C, COUNTS, M))
         assert (policy(PseudoLabels.of(probs()), None).weight == 0.25).all()
         (about / "entry_points.txt").write_text("[seval.rules]\nthreshold = their_rules:Halve\n")
-        known_rules.cache_clear()
+        of_other_packages.cache_clear()
         with pytest.raises(PolicyError, match="there is a rule of that name already"):
             canonical("one_hot")
         (about / "entry_points.txt").write_text("[seval.rules]\nhalve = their_rules:Absent\n")
-        known_rules.cache_clear()
+        of_other_packages.cache_clear()
         with pytest.raises(PolicyError, match="cannot import rule halve = their_rules:Absent"):
             canonical("one_hot")
         for name, problem in FOREIGN.items():
             (about / "entry_points.txt").write_text(f"[seval.rules]\nhalve = foreign:{name}\n", encoding="utf-8")
-            known_rules.cache_clear()
+            of_other_packages.cache_clear()
             with pytest.raises(PolicyError, match=f"cannot import rule halve = foreign:{name}: {problem}") as caught:
                 canonical("one_hot")
             assert str(caught.value).isprintable() and len(str(caught.value)) <= 500
         (about / "entry_points.txt").write_text("[seval.rules]\nhalve = foreign:Refuses\n", encoding="utf-8")
-        known_rules.cache_clear()
+        of_other_packages.cache_clear()
         with pytest.raises(PolicyError, match=r"cannot build 'halve\(by=0.0\)': float division by zero"):
             build_policy("halve(by=0)", Facts(C, COUNTS, M))
     finally:
-        known_rules.cache_clear()
+        of_other_packages.cache_clear()
