@@ -53,12 +53,12 @@ def notes(images: ImageSet, held_out: np.ndarray) -> list[str]:
             shown = ", ".join(f"{printable(images.class_names[c])} {counts[c]}" for c in few[:5])
             more = f" and {len(few) - 5} more" if len(few) > 5 else ""
             found.append(
-                f"{len(few)} of {number} classes have fewer than {FEWEST} held-out images ({shown}{more}); SEVAL takes "
-                "them for rare and does not fit their thresholds: add labels, or share thresholds by `groups`"
+                f"{len(few)} of {number} classes have fewer than {FEWEST} held-out images ({shown}{more}); SEVAL fits no "
+                "threshold to a class, or a group of classes, with so few: add labels, or let more classes share one"
             )
     largest = max(len(part.labels) for part in images.parts.values())
-    # A matrix of class by class as counts and as numbers, and the logits of a split.
-    if (needed := 16 * number**2 + 8 * number * largest) > _LARGE:
+    # Two matrices of class by class, the logits of a split with a copy, and the held-out ones as the fits copy them.
+    if (needed := 16 * number**2 + number * (8 * largest + 40 * len(held_out))) > _LARGE:
         found.append(
             f"{number} classes: an evaluation needs about {needed / 1e9:.0f} GB of memory; see docs/own_data.md"
         )
