@@ -53,8 +53,8 @@ def notes(images: ImageSet, held_out: np.ndarray) -> list[str]:
             shown = ", ".join(f"{printable(images.class_names[c])} {counts[c]}" for c in few[:5])
             more = f" and {len(few) - 5} more" if len(few) > 5 else ""
             found.append(
-                f"{len(few)} of {number} classes have fewer than {FEWEST} held-out images ({shown}{more}); SEVAL fits no "
-                "threshold to a class, or a group of classes, with so few: add labels, or let more classes share one"
+                f"{len(few)} of {number} classes have fewer than {FEWEST} held-out images ({shown}{more}); SEVAL fits "
+                "no threshold to a class, or a group of classes, with so few: add labels, or let more classes share one"
             )
     largest = max(len(part.labels) for part in images.parts.values())
     # Two matrices of class by class, the logits of a split with a copy, and the held-out ones as the fits copy them.
