@@ -93,7 +93,7 @@ def test_a_python_without_the_packages_is_told_in_one_line(script: str) -> None:
         [sys.executable, "-c", f"import runpy, sys; {missing}; {start}"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 2 and done.stderr.startswith(f"error: {sys.executable} cannot run this")
-    assert done.stderr.count("\n") == 1 and "`make demo` creates .venv" in done.stderr
+    assert done.stderr.count("\n") == 1 and "write .venv/bin/python" in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
