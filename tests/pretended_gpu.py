@@ -101,7 +101,11 @@ class PretendedGpu(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.findings: list[Finding] = []
-        self._pinned: dict[int, torch.UntypedStorage] = {}
+        self._pinned: dict[int, torch.UntypedStorage] = {}  # by address; kept, so that no other gets the address
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and the guard against it takes time at every operation
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         kwargs, name = dict(kwargs or {}), operation.__name__.partition(".")[0]
