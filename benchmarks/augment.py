@@ -18,7 +18,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from seval.data import augment
+from seval.data import augment, rand_augment
 
 REQUIRED = 5.0
 
@@ -103,7 +103,27 @@ def main() -> None:
     small = torch.randint(256, (64, 1, 16, 16), dtype=torch.uint8, generator=generator)
     times = [seconds(lambda: geometry.view("strong", small, generator), 4) for _ in range(args.pairs)]
     print(f"one strong view of 64 images 1 x 16 x 16: {1000 * statistics.median(times):.2f} ms")
+    print("\n| device | images | grouped, ms | all at once, ms |\n|:--|:--|--:|--:|")
+    for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]:
+        for shape in ((64, 1, 16, 16), (128, 3, 32, 32), (128, 3, 96, 96)):
+            print(f"| {device} | {' x '.join(map(str, shape))} | {' | '.join(forms(shape, device, args.pairs))} |")
     sys.exit(ratio < REQUIRED)
+
+
+def forms(shape: tuple[int, ...], device: str, pairs: int) -> list[str]:
+    """Median milliseconds of RandAugment's ops on images of that shape, in both forms in turn, by the clock."""
+    generator, times = torch.Generator(device).manual_seed(0), []
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator, device=device)
+    for _ in range(pairs + 3):
+        drawn, row = rand_augment.draw(len(images), generator), []
+        for form in (rand_augment.grouped, rand_augment.all_at_once):
+            start = time.perf_counter()
+            rand_augment.apply(images, drawn, form)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            row.append(1000 * (time.perf_counter() - start))
+        times.append(row)
+    return [f"{statistics.median(column):.2f}" for column in zip(*times[3:], strict=True)]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seval.models.captured import Captured
 from seval.models.wide_resnet import linear
 from seval.recipes import Kind
 
@@ -55,6 +56,7 @@ class Network(nn.Module):
         self.classifiers = nn.ModuleDict(built)
         self.backbone.train(not frozen)
         self.auxiliary = nn.ModuleDict(auxiliary(self.feature_dim) if auxiliary else {})
+        self.captured: Captured | None = None  # what computes the features of training, in place of the backbone
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -64,6 +66,8 @@ class Network(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(N, c, H, W) -> (N, feature_dim)."""
+        if self.captured and self.backbone.training and torch.is_grad_enabled():
+            return self.captured(images)
         with self._precision(images):
             return self.backbone(images)
 
