@@ -36,8 +36,8 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-    "float32, captured": Setting(),
-    "float32, eager": Setting(("RUNTIME.CAPTURE", "off")),
+    "float32": Setting(),
+    "float32, captured": Setting(("RUNTIME.CAPTURE", "auto")),
     "float32 without TF32": Setting(tf32=False),
     "not deterministic": Setting(deterministic=False),
     "bfloat16": Setting(("SOLVER.PRECISION", "bfloat16")),

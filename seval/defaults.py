@@ -111,7 +111,7 @@ _C.GPU_ID = 0  # CUDA device; -1 is the CPU. Without a GPU, every number is the 
 _C.RUNTIME = Node()
 _C.RUNTIME.THREADS = 0  # CPU threads; 0 leaves the choice to PyTorch
 _C.RUNTIME.WORKERS = 4  # processes that decode sets stored as JPEG; 0 decodes in the training process
-_C.RUNTIME.CAPTURE = "auto"  # auto: on a GPU the network's training pass is a CUDA graph, which has fewer launches; off
+_C.RUNTIME.CAPTURE = "off"  # auto: on a GPU the network's training pass is a CUDA graph (not yet tried on one); off
 _C.RUNTIME.PROGRESS = "auto"  # bar, lines (one for each evaluation), off; auto is a bar on a terminal, else lines
 _C.RUNTIME.OTHER_CODE = "refuse"  # a checkpoint that other code made: refuse, resume
 _C.RUNTIME.TENSORBOARD = True  # also write TensorBoard scalars, next to metrics.jsonl
@@ -156,7 +156,7 @@ CHOICES = {
     "SOLVER.OPTIM_NAME": ("sgd", "adam"),
     "SOLVER.SCHEDULE": ("constant", "cosine", "half_cosine", "multi_step"),
     "SOLVER.PRECISION": ("float32", "bfloat16"),
-    "RUNTIME.CAPTURE": ("auto", "off"),
+    "RUNTIME.CAPTURE": ("off", "auto"),
     "RUNTIME.PROGRESS": ("auto", "bar", "lines", "off"),
     "RUNTIME.OTHER_CODE": ("refuse", "resume"),
 }
