@@ -213,6 +213,7 @@ class Run:
         runtime = self.cfg.RUNTIME
         if runtime.THREADS:
             torch.set_num_threads(runtime.THREADS)
+        # For the whole process: the same kernels in every session, so that a run on a GPU resumes bit for bit.
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         start, before = None, self.prerequisite() if self.cfg.MODEL.FROZEN else None
         if before:
