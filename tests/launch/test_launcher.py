@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from repro import submit
 from repro.tables import selection
 from seval.config import load
 from seval.run import Run
@@ -139,7 +138,7 @@ def test_arrays_are_cut_to_what_the_site_allows_and_many_runs_are_few_calls(
 ) -> None:
     lab.table(table(ONE, seeds=list(range(1000))))
     asked: list[selection.Selection] = []  # configurations that are read once
-    monkeypatch.setattr(submit, "select", lambda args: (asked or asked.append(selection.select(args)) or asked)[0])
+    monkeypatch.setattr(submitting, "select", lambda args: (asked or asked.append(selection.select(args)) or asked)[0])
     (lab.fake.folder / "config").write_text("MaxArraySize = 401\n")
     lab.submit()
     assert [lab.fake.options(job)["array"] for job in lab.fake.jobs()] == ["0-399%64", "0-399%64", "0-199%64"]

@@ -172,6 +172,7 @@ def test_any_name_is_told_in_one_bounded_line(folder: Path, name: str, capsys: p
         (submit.main, status.main, aggregate.main), ("--table", "--config", "--output-dir", "--protocol", "--x")
     ):
         about = [] if option in ("--table", "--config") else ["--table", "sweep"]
+        about += ["--dry-run"] if main is submit.main else []  # where there is no SLURM, it would train here
         for word in (name, f"{name}.yaml"):
             code, (_, err) = main([*about, option, word]), capsys.readouterr()
             first, *more = err.removesuffix("\n").split("\n")
