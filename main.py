@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also where Python is told not to do it
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also where Python must not do it itself
 
 from seval.options import add_uses, check_uses
 from seval.places import ENVIRONMENT, spelled

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from repro.launch import submitting
 from repro.tables import selection
 from seval.config import load
 from seval.run import Run
