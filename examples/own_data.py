@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -94,8 +95,9 @@ def main() -> int:
 
     table, runs = out / "digits.yaml", ("--output-dir", out / "runs")
     call("repro/prepare.py", "digits", "--root", out, "--table", table, "--device", "cpu", "--force")
-    call("repro/submit.py", "--table", table, "--seeds", *args.seeds, *runs, "--cluster", "local")
-    call("repro/aggregate.py", "--table", table, "--seeds", *args.seeds, *runs, "--out", out)
+    table.write_text(re.sub("^seeds: .*$", f"seeds: [{', '.join(args.seeds)}]", table.read_text(), flags=re.M))
+    call("repro/submit.py", "--table", table, *runs, "--cluster", "local")
+    call("repro/aggregate.py", "--table", table, *runs, "--out", out)
     cells = {cell.row: cell for cell in Table.read(table).cells(["OUTPUT_DIR", str(out / "runs")])}
     id = cells["SEVAL"].runs[int(args.seeds[0])].id
     of = ("--run", id, "OUTPUT_DIR", out / "runs", "DATASET.ROOT", out)
