@@ -16,7 +16,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from repro.prepare_own import EXAMPLES, FORMS, prepare_own, say_set
+from repro.prepare_own import EXAMPLES, FORMS, is_valid, prepare_own, say_set
 from repro.tables.command_line import Parser, named, reported, say
 from seval.data.hdf5 import data_file, missing, read, verify, write
 from seval.data.partial import abandon
@@ -63,7 +63,7 @@ def _do(argv: Sequence[str]) -> int:
         _table(args)
     elif args.name not in SOURCES:
         _own(path)
-    elif args.force or not _is_valid(path):
+    elif args.force or not is_valid(path, "nothing to do"):
         path = data_file(args.name, args.root, written=True)
         _prepare(path, SOURCES[args.name], args.raw, args.download)
     return 0
@@ -131,18 +131,6 @@ def _table(args: argparse.Namespace) -> None:
 
     gpu = args.device == "gpu" if args.device else device(0).type == "cuda"
     say(*write_table(args.name, args.root, args.table, gpu, args.force))
-
-
-def _is_valid(path: Path) -> bool:
-    """Whether the file need not be written; it must be where it is missing, and where damage was seen."""
-    if not os.path.exists(path):
-        return False
-    try:
-        say_set(path, verify(path), "is there already and valid; nothing to do")
-    except DamagedData as error:
-        say(error, "writing it again")
-        return False
-    return True
 
 
 def _prepare(path: Path, source: Source, raw: Path | None, download: bool) -> None:

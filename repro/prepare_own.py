@@ -41,7 +41,7 @@ def prepare_own(argv: Sequence[str]) -> int:
     """0 once the set is there. Raises `DataError` for images and lists that cannot be used, and `OSError`."""
     args = parser_of(argv[0]).parse_args(argv[1:])
     path = data_file(args.name, args.root, written=True)
-    if not args.force and _is_valid(path):
+    if not args.force and is_valid(path, "--force writes it again"):
         return 0
     listing = _listing(argv[0], args)
     say(*listing.notes)
@@ -135,12 +135,12 @@ def _portion(text: str) -> float:
     return portion
 
 
-def _is_valid(path: Path) -> bool:
-    """Whether the file need not be written."""
+def is_valid(path: Path, then: str) -> bool:
+    """Whether the file need not be written; it must be where it is missing, and where damage was seen."""
     if not os.path.exists(path):
         return False
     try:
-        say_set(path, verify(path), "is there already and valid; --force writes it again")
+        say_set(path, verify(path), f"is there already and valid; {then}")
     except DamagedData as error:
         say(error, "writing it again")
         return False
