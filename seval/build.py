@@ -107,9 +107,9 @@ def build(
     labeled = with_selected(stored["labeled"], stored["unlabeled"], artifacts.get(list(net.classifiers)[-1], {}))
     drawn, heads = torch.bincount(labeled.labels, minlength=image_set.num_classes).float(), []
     for name in net.classifiers:
-        node, own = cfg.HEADS[name.upper()], facts._replace(artifacts=artifacts.get(name, {}))
+        node, own = cfg.HEADS[name.upper()], facts._replace(artifacts=artifacts.get(name, {}), head=name)
         loss, policy = LABELED_LOSSES.build(node.LABELED_LOSS, drawn), build_policy(node.POLICY, own).to(device)
-        heads.append(Head(name, loss, policy))
+        heads.append(Head(name, loss, policy, labeled_weight(cfg, len(labeled.labels), len(splits.unlabeled))))
     check_penalties(recipe.name, [head.policy for head in heads])
     algorithm = ALGORITHMS.build(recipe, facts, cfg.ALGORITHM.UNLABELED_WEIGHT).to(device)
     loader = build_loader(cfg, geometry, stored | {"labeled": labeled}, algorithm, mean, std)
@@ -137,6 +137,16 @@ def build_loader(
         sampler=cfg.DATASET.SAMPLER_NAME,
         beta=cfg.DATASET.SAMPLER_BETA,
     )
+
+
+def labeled_weight(cfg: Node, labeled: int, unlabeled: int) -> float:
+    """ALGORITHM.LABELED_WEIGHT; where it is 0, the passes over the unlabeled images in one over the labeled images.
+
+    As in SimPro's code, the last, incomplete batch of a pass does not count.
+    """
+    batch, ratio = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.UNLABELED_BATCH_RATIO
+    alike = max(labeled // batch, 1) / max(unlabeled // (ratio * batch), 1)
+    return cfg.ALGORITHM.LABELED_WEIGHT or alike
 
 
 def check_penalties(algorithm: str, policies: Iterable[Policy]) -> None:
@@ -212,15 +222,20 @@ def chosen_test(cfg: Node, labels: np.ndarray) -> np.ndarray:
 
 
 def build_optimizer(cfg: Node, net: torch.nn.Module) -> torch.optim.Optimizer:
-    """The optimizer, with one parameter group: weight decay also acts on BatchNorm and biases, as published.
+    """The optimizer. Weight decay also acts on BatchNorm and biases, as published, unless SOLVER.DECAY_NORMS is False.
 
     PyTorch's default updates all parameters together on a GPU, in about ten kernels (foreach), and one by one on a CPU.
     """
-    solver, parameters = cfg.SOLVER, [p for p in net.parameters() if p.requires_grad]
+    solver, named = cfg.SOLVER, {name: p for name, p in net.named_parameters() if p.requires_grad}
+    plain = [p for name, p in named.items() if p.ndim < 2 or name.endswith((".scale", ".shift"))]
+    parameters: list = list(named.values())
+    if not solver.DECAY_NORMS:
+        decayed = [p for p in parameters if all(p is not other for other in plain)]
+        parameters = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     both = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
-    if solver.OPTIM_NAME == "adam":
-        return torch.optim.Adam(parameters, **both)
-    return torch.optim.SGD(parameters, momentum=solver.MOMENTUM, nesterov=solver.MOMENTUM > 0, **both)
+    if solver.OPTIM_NAME == "sgd":
+        return torch.optim.SGD(parameters, momentum=solver.MOMENTUM, nesterov=solver.MOMENTUM > 0, **both)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[solver.OPTIM_NAME](parameters, **both)
 
 
 def build_network(cfg: Node, num_classes: int, in_channels: int) -> Network:

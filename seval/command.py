@@ -140,13 +140,14 @@ def _list_methods(as_json: bool) -> int:
         cfg = load(file)
         policy = {name.lower(): head.POLICY for name, head in cfg.HEADS.items() if head.LABELED_LOSS}
         about = {"name": file.stem, "category": cfg.METHOD.CATEGORY, "algorithm": cfg.ALGORITHM.NAME}
-        methods.append(about | {"policy": policy, "source": cfg.METHOD.SOURCE})
+        methods.append(about | {"policy": policy, "source": cfg.METHOD.SOURCE, "licence": cfg.METHOD.LICENCE})
     if as_json:
         print(json.dumps(methods, indent=1))
         return 0
     rows = [about | {"policy": "\n".join(about["policy"].values())} for about in methods]
     print(tabulate(rows, headers="keys"))
-    print("\nconfigs/SET/NAME.yaml adds a data set's settings to a method. One line per head; the last is evaluated.")
+    print("\nlicence is that of the authors' code, where it was seen; none is a code without one.")
+    print("configs/SET/NAME.yaml adds a data set's settings to a method. One line per head; the last is evaluated.")
     return 0
 
 

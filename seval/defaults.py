@@ -30,8 +30,8 @@ _C.MEMO = ""  # free text; changing it gives a separate run with the same settin
 
 # Shown by `main.py --list-methods`; no effect on training. CATEGORY is SSL for a base method; for an addition to a base
 # method it is LTL, PLR, THA (the paper's terms) or several of these. SOURCE is the method's paper.
-# NAME is what people call it; by default the name of the configuration file.
-_C.METHOD = Node({"NAME": "", "CATEGORY": "", "SOURCE": ""})
+# LICENCE is that of the authors' code (none: without one). NAME is what people call it; by default the file's name.
+_C.METHOD = Node({"NAME": "", "CATEGORY": "", "SOURCE": "", "LICENCE": ""})
 
 _C.DATASET = Node()
 _C.DATASET.NAME = "cifar10"  # reads ROOT/NAME.h5; the data set's own keys are in the node of the same name below
@@ -75,22 +75,28 @@ _C.MODEL.EMA_DECAY = 0.999  # decay of the averaged (EMA) network; reported resu
 _C.ALGORITHM = Node()
 _C.ALGORITHM.NAME = "supervised"  # a name from seval/algorithms, with arguments if needed: mixmatch(alpha=0.5)
 _C.ALGORITHM.UNLABELED_WEIGHT = 1.0  # lambda_u: weight of the unlabeled loss
+_C.ALGORITHM.LABELED_WEIGHT = (
+    1.0  # weight of the labeled loss; 0 weights a labeled image like an unlabeled one (SimPro)
+)
 
 _C.HEADS = Node()  # a head with a LABELED_LOSS is trained; the last of them is evaluated
 _C.HEADS.LINEAR = Node()
 _C.HEADS.LINEAR.LABELED_LOSS = "cross_entropy"  # a loss from seval/losses.py, e.g. logit_adjusted(1.0)
 _C.HEADS.LINEAR.POLICY = ""  # rules that turn teacher predictions into pseudo-labels, e.g. threshold(0.95) | one_hot
 _C.HEADS.LINEAR.CLASSIFIER = "linear"  # linear; cosine(scale): scaled cosines of features and class weights
+# classwise(m, t): a normalization each for head, medium (from rank m on) and tail classes (from rank t on), as in CPE
+_C.HEADS.EXPERT = Node({"LABELED_LOSS": "", "POLICY": "", "CLASSIFIER": "linear"})  # third head, as in CPE
 _C.HEADS.BALANCED = Node({"LABELED_LOSS": "", "POLICY": "", "CLASSIFIER": "linear"})  # second head, as in ABC
 
 _C.SOLVER = Node()
 _C.SOLVER.MAX_ITER = 250_000  # number of training steps
 _C.SOLVER.IMS_PER_BATCH = 64  # labeled images per step
 _C.SOLVER.UNLABELED_BATCH_RATIO = 2  # mu: unlabeled images per labeled image in a step
-_C.SOLVER.OPTIM_NAME = "sgd"  # sgd (with Nesterov momentum), adam
+_C.SOLVER.OPTIM_NAME = "sgd"  # sgd (with Nesterov momentum), adam, adamw (weight decay apart from the gradient)
 _C.SOLVER.BASE_LR = 0.03
 _C.SOLVER.MOMENTUM = 0.9
 _C.SOLVER.WEIGHT_DECAY = 5e-4
+_C.SOLVER.DECAY_NORMS = True  # False: no weight decay of BatchNorm and biases
 _C.SOLVER.SCHEDULE = (
     "constant"  # learning rate: constant, multi_step, cosine (cos(7 pi t / 16 T), as in FixMatch), half_cosine
 )
@@ -121,8 +127,6 @@ DEFAULTS = _C
 #: Keys that cannot change a result, and so are not part of a run's identity. MODEL.WEIGHTS is among them because the
 #: SHA-256 of the file is checked; MODEL.PRETRAINED, which says whether the file is used, is part of the identity.
 NOT_IDENTITY = ("METHOD", "OUTPUT_DIR", "GPU_ID", "RUNTIME", "DATASET.ROOT", "MODEL.WEIGHTS", "PERIODS.CHECKPOINT")
-#: The node in DATASET of each built-in data set whose node is not named after it.
-NODES = {"semi_aves": "AVES", "small_imagenet127": "IMAGENET", "small_imagenet127_64": "IMAGENET"}
 #: The built-in data sets. DATASET.NAME takes any other prepared set, too.
 SETS = (
     "cifar10",
@@ -153,7 +157,7 @@ CHOICES = {
     "DATASET.IMAGENET.TEST": ("imbalanced", "balanced"),
     "MODEL.NAME": ("wide_resnet", "resnet50", "cifar_resnet50"),
     "DATASET.HELD_OUT": ("none", "labeled", "valid", "darp"),
-    "SOLVER.OPTIM_NAME": ("sgd", "adam"),
+    "SOLVER.OPTIM_NAME": ("sgd", "adam", "adamw"),
     "SOLVER.SCHEDULE": ("constant", "cosine", "half_cosine", "multi_step"),
     "SOLVER.PRECISION": ("float32", "bfloat16"),
     "RUNTIME.CAPTURE": ("off", "auto"),
@@ -220,7 +224,7 @@ CHECKS = {
     ),
     "MODEL.WIDTH": _between(1, 100_000),
     "MODEL.EMA_DECAY": Check(lambda value: 0 <= value < 1, "at least 0 and less than 1"),
-    "ALGORITHM.UNLABELED_WEIGHT": _NOT_NEGATIVE,
+    **{f"ALGORITHM.{key}": _NOT_NEGATIVE for key in ("LABELED_WEIGHT", "UNLABELED_WEIGHT")},
     "SOLVER.BASE_LR": _POSITIVE,
     "SOLVER.STEPS": Check(
         lambda value: all(type(step) is int and step >= 0 for step in value), "a list of whole numbers from 0 up"

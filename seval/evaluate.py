@@ -9,12 +9,12 @@ from torch import Tensor
 from seval import metrics
 from seval.algorithms.base import Head
 from seval.build import Training
-from seval.data.augment import normalize
+from seval.data.augment import black, normalize
 from seval.data.loader import Images
 from seval.defaults import Node
 from seval.errors import TrainingError
 from seval.models.network import Network
-from seval.policy.base import HeldOut, Policy, PseudoLabels
+from seval.policy.base import Asked, HeldOut, Policy, PseudoLabels
 
 LAST = 20  # evaluations that the median20 and mean20 protocols use
 KEPT = "the last checkpoint, if there is one, is kept; lower SOLVER.BASE_LR or check the data"
@@ -97,7 +97,15 @@ def _refresh(training: Training, head: Head, predictions: Predictions, progress:
     held_out, labels = None, training.data["held_out"].labels
     if len(labels):
         held_out = HeldOut(predictions.of("ema", "held_out")[head.name].double().softmax(1), labels)
-    return head.policy.refresh(held_out, lambda: predictions.of("ema", "unlabeled")[head.name].softmax(1), progress)
+    net = training.ema.network
+
+    def blank(name: str, value: float | None) -> Tensor:
+        _, image = next(training.data["test"].batches([torch.tensor([0])]))
+        like = normalize(image, training.mean, training.std)[0]
+        return net.blank(like, black(training.mean, training.std) if value is None else value)[name]
+
+    asked = Asked(lambda: predictions.of("ema", "unlabeled")[head.name].softmax(1), blank, net.bias)
+    return head.policy.refresh(held_out, asked, progress)
 
 
 def _quality(training: Training, head: Head, predictions: Predictions) -> dict:

@@ -126,9 +126,10 @@ def _learned(run: Run, network: Network, class_counts: Tensor) -> tuple[Algorith
         num_unlabeled=len(splits.unlabeled),
         num_held_out=1 if cfg.PREREQUISITE or cfg.CURRICULUM else len(splits.held_out),
         feature_dim=network.feature_dim,
+        head=list(network.classifiers)[-1],
     )
     recipe = ALGORITHMS.read(cfg.ALGORITHM.NAME)
-    head = cfg.HEADS[list(network.classifiers)[-1].upper()]
+    head = cfg.HEADS[facts.head.upper()]
     return ALGORITHMS.build(recipe, facts, cfg.ALGORITHM.UNLABELED_WEIGHT), build_policy(head.POLICY, facts)
 
 

@@ -16,6 +16,10 @@ from tests.settings import ROOT
 #: A change of an id belongs into CHANGELOG.md, with the ids that it changes, and only then here.
 CONFIGURATIONS = (194, "2b6ed95ba2ae0ffb9e0c8196da803c0bda0b8d3bfc3de796f19a6737bebc0140")
 CELLS = (981, "a96f1de3bf027a5fcba1077f474bac52e1f14b04477e42cc93a28233787e9f4e")
+#: Methods and rows that came later, whose ids are not yet promised: no release has them.
+LATER = {"debiaspl", "simpro", "adello", "cdmad", "cpe", "cpe_classwise", "sc_ssl", "tras", "cossl", "ccl"}
+LATER_ROWS = ("DebiasPL", "SimPro", "ADELLO", "CDMAD", "CPE", "SC-SSL", "TRAS", "CoSSL", "CCL", "SEVAL + SimPro")
+LATER_ROWS += ("SEVAL + CPE",)
 
 
 def digest(ids: dict[str, str]) -> tuple[int, str]:
@@ -25,13 +29,16 @@ def digest(ids: dict[str, str]) -> tuple[int, str]:
 
 def test_the_ids_of_all_configurations_are_as_ever():
     files = (ROOT / "configs").glob("*/*.yaml")
-    assert digest({file.relative_to(ROOT).as_posix(): Run(load(file)).id for file in files}) == CONFIGURATIONS
+    older = [file for file in files if file.stem not in LATER]
+    assert digest({file.relative_to(ROOT).as_posix(): Run(load(file)).id for file in older}) == CONFIGURATIONS
 
 
 def test_the_ids_of_all_cells_and_their_chains_are_as_ever():
     ids = {}
     for file in tables.TABLES.glob("*.yaml"):
-        for cell in tables.Table.read(file).cells():
+        for cell in tables.Table.read(file).cells() if file.stem != "newer" else ():
+            if file.stem == "methods_demo" and cell.row.startswith(LATER_ROWS):
+                continue
             for seed, last in cell.runs.items():
                 chain = " ".join(run.id for run in last.chain())
                 ids[f"{file.stem}/{cell.row}/{cell.column}/{seed}"] = chain

@@ -40,12 +40,13 @@ BESIDE = {"__main__", "card", "command", "export", "inference", "options", "pict
 def test_the_training_core_stays_small():
     """Lines of code, less blanks, comments and docstrings, without what reads foreign formats.
 
-    The bound has room for own data sets, SciPy's simplex at many times its speed, and a step without waits for a GPU.
+    The bound has room for own data sets, SciPy's simplex at many times its speed, a step without waits for a GPU, and
+    900 lines for the nine methods that came after SEVAL.
     """
     files = [file for file in (ROOT / "seval").rglob("*.py") if file.parent.name != "sources"]
     counts = {file: code_lines(file) for file in files if file.stem not in BESIDE}
     assert {file.stem for file in files} >= BESIDE
-    assert 2000 < sum(counts.values()) < 5700
+    assert 2000 < sum(counts.values()) < 6470
 
 
 def test_no_module_is_long():

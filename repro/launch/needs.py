@@ -20,6 +20,7 @@ from seval.config import load
 from seval.data import hdf5
 from seval.defaults import Node
 from seval.errors import DataError
+from seval.policy.base import Facts
 
 EFFICIENCY = 0.7  # the share of its peak rates that a card is assumed to reach
 LAUNCH = 10e-6  # seconds in which the host is assumed to start one kernel
@@ -103,7 +104,7 @@ def memory(cfg: Node) -> float:
 
 def step_images(cfg: Node) -> int:
     """How many images a step sends through the network."""
-    algorithm = ALGORITHMS.known[ALGORITHMS.read(cfg.ALGORITHM.NAME).name]
+    algorithm = ALGORITHMS.build(cfg.ALGORITHM.NAME, Facts.of([1, 1], 1), 1.0)
     labeled, ratio = len(algorithm.labeled_views), cfg.SOLVER.UNLABELED_BATCH_RATIO
     return cfg.SOLVER.IMS_PER_BATCH * (labeled + ratio * len(algorithm.views))
 

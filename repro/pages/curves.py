@@ -15,6 +15,8 @@ OFFSETS = {
     "logit_adjusted": "logit adjustment",
     "seval": "SEVAL's offset, last fit",
     "seval_smoothed": "SEVAL's offset, smoothed",
+    "cdmad": "logits of a blank image",
+    "bias": "the classifier's bias",
 }
 STEP = "training step"
 _BAND = "Line: mean over seeds; band: ± one standard deviation."

@@ -22,7 +22,7 @@ CASES: dict[str, tuple[bool, bool] | None] = {
 }
 SPLITS = {"test": "the test images", "valid": "the validation images"}
 NETWORKS = {"ema": "the averaged network", "raw": "the network without averaging"}
-OFFSETS = ("none", "logit_adjusted", "seval", "seval_smoothed")
+OFFSETS = ("none", "logit_adjusted", "seval", "seval_smoothed", "cdmad", "bias")
 METRICS = {
     "top1": "Top-1 accuracy",
     "balanced_accuracy": "Balanced accuracy",

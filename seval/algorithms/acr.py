@@ -62,7 +62,7 @@ class Acr(Algorithm):
         features, n = net.features(torch.cat([batch.images, *batch.views])), len(batch.index)
         sizes = [len(batch.images), n, 2 * n]
         _, weak, strong = features.split(sizes)
-        step = step_of(teacher, batch, weak, progress)
+        step = step_of(net, teacher, batch, weak, progress)
         logits = {head.name: net.classify(features, head.name).float().split(sizes) for head in heads}
         standard, balanced = (logits[head.name][1].detach() for head in heads)
         taught, losses = self.teach(standard, balanced, progress), {}

@@ -1,7 +1,7 @@
 """What an algorithm is: how a batch, a network and its heads become losses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, reduce
 from typing import NamedTuple
 
 import torch
@@ -19,11 +19,12 @@ Losses = dict[str, Tensor]
 
 
 class Head(NamedTuple):
-    """A classifier's name, its labeled loss, and the policy that makes its pseudo-labels."""
+    """A classifier's name, its labeled loss and the weight of that, and the policy that makes its pseudo-labels."""
 
     name: str
     labeled_loss: LabeledLoss
     policy: Policy
+    labeled_weight: float = 1.0
 
     def losses(
         self,
@@ -35,27 +36,37 @@ class Head(NamedTuple):
         *,
         weight: float = 1.0,
         distance: Distance = soft_cross_entropy,
+        per_kept: bool = False,
     ) -> Losses:
         """By name: the loss of `labeled` logits (B, C) and, if given, the loss of `unlabeled` logits (k N, C).
 
         Labels are (B,) or, for mixed images, probabilities (B, C). The N pseudo-labels are the targets of each of the
-        k views. `weight` multiplies the unlabeled loss.
+        k views. `weight` multiplies the unlabeled loss. The policy's margins are added to the logits first.
         """
-        losses = {f"{self.name}/labeled": self.labeled_loss(labeled, labels, progress)}
+        margins = self.policy.margins(progress)
+        labeled = labeled if margins.labeled is None else labeled + margins.labeled
+        losses = {f"{self.name}/labeled": self.labeled_weight * self.labeled_loss(labeled, labels, progress)}
         if unlabeled is not None and pseudo is not None:
-            copies = len(unlabeled) // len(pseudo.weight)
-            losses[f"{self.name}/unlabeled"] = weight * consistency(unlabeled, pseudo.repeat(copies), distance)
+            unlabeled = unlabeled if margins.unlabeled is None else unlabeled + margins.unlabeled
+            taught = pseudo.repeat(len(unlabeled) // len(pseudo.weight))
+            losses[f"{self.name}/unlabeled"] = weight * consistency(unlabeled, taught, distance, per_kept)
         return losses
 
-    def penalties(self, pseudo: PseudoLabels, step: Step, student: Student) -> Losses:
-        """By name: the extra losses of the policy's rules."""
-        found = self.policy.penalties(pseudo, step, student)
-        return {f"{self.name}/penalty{i}": penalty for i, penalty in enumerate(found)}
+    def penalties(self, pseudo: PseudoLabels, step: Step, *students: Student) -> Losses:
+        """By name: the extra losses of the policy's rules, each the mean over the views that are trained on."""
+        found = zip(*(self.policy.penalties(pseudo, step, student) for student in students), strict=True)
+        return {f"{self.name}/penalty{i}": reduce(torch.add, views) / len(views) for i, views in enumerate(found)}
 
 
-def consistency(logits: Tensor, pseudo: PseudoLabels, distance: Distance = soft_cross_entropy) -> Tensor:
-    """The mean weighted distance of logits (N, C) to their pseudo-labels. The mean includes dropped images."""
-    return (pseudo.weight * distance(logits, pseudo.probs)).mean()
+def consistency(
+    logits: Tensor, pseudo: PseudoLabels, distance: Distance = soft_cross_entropy, per_kept: bool = False
+) -> Tensor:
+    """The mean weighted distance of logits (N, C) to their pseudo-labels.
+
+    The mean includes dropped images; with `per_kept`, the sum is divided by the sum of the weights instead.
+    """
+    distances = pseudo.weight * distance(logits, pseudo.probs)
+    return distances.sum() / pseudo.weight.sum().clamp_min(1e-6) if per_kept else distances.mean()
 
 
 class Algorithm(nn.Module):
@@ -90,12 +101,36 @@ class Algorithm(nn.Module):
         return {}
 
 
-def step_of(teacher: Network, batch: Batch, features: Tensor, progress: float) -> Step:
-    """What the rules are given about a training step; `features` (N, D) are from the view that teaches."""
+def step_of(
+    net: Network,
+    teacher: Network,
+    batch: Batch,
+    features: Tensor,
+    progress: float,
+    logits: Mapping[str, Sequence[Tensor]] | None = None,
+) -> Step:
+    """What the rules are given about a training step.
+
+    `features` (N, D) are from the view that teaches, `logits` (N, C) by head from every unlabeled view.
+    """
 
     @cache
     @torch.no_grad()
     def anchors() -> Tensor:
         return teacher.features(batch.images).float()
 
-    return Step(batch.index, features.detach().float(), anchors, batch.labels, progress)
+    @cache
+    def blank(value: float | None) -> dict[str, Tensor]:
+        return net.blank(batch.images[0], batch.black if value is None else value)
+
+    seen = {head: tuple(view.detach() for view in views) for head, views in (logits or {}).items()}
+    return Step(
+        batch.index,
+        features.detach().float(),
+        anchors,
+        batch.labels,
+        progress,
+        seen,
+        lambda head, value: blank(value)[head],
+        lambda head: net.bias(head),
+    )

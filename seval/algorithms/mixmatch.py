@@ -52,7 +52,7 @@ class MixMatch(Algorithm):
     def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
         with torch.no_grad():
             guessing = net.features(torch.cat(batch.views[: self.guessing]))
-        step = step_of(teacher, batch, guessing[: len(batch.index)], progress)
+        step = step_of(net, teacher, batch, guessing[: len(batch.index)], progress)
         images = torch.cat([batch.images, *batch.views])
         mix = Mix.draw(len(images), self.alpha, images.device)
         extra, turns = self.unmixed(batch)

@@ -136,3 +136,8 @@ def _round(sums: Tensor) -> Tensor:
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Uint8 images (N, c, H, W) to float32: scaled to [0, 1], then standardized by mean (c,) and std (c,)."""
     return images.float().div_(255).sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+
+
+def black(mean: Tensor, std: Tensor) -> Tensor:
+    """(c, 1, 1): a black pixel, normalized by mean (c,) and std (c,)."""
+    return (-mean / std).view(-1, 1, 1)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seval.data.augment import Geometry, normalize
+from seval.data.augment import Geometry, black, normalize
 from seval.data.decode import Decoder
 from seval.data.image_set import EncodedImages, Joined
 from seval.errors import ConfigError
@@ -104,6 +104,7 @@ class Batch(NamedTuple):
     labels: Tensor  # (B,)
     views: tuple[Tensor, ...]  # of the unlabeled images, each (mu B, c, H, W), in the algorithm's order
     index: Tensor  # (mu B,) which unlabeled images these are
+    black: Tensor | float = 0.0  # (c, 1, 1): what a black pixel is, normalized
 
     @property
     def images(self) -> Tensor:
@@ -198,6 +199,7 @@ class Loader:
     ) -> None:
         self.labels, self.labeled_views, self.views = labeled.labels, labeled_views, views
         self.geometry, self.mean, self.std = geometry, mean, std
+        self.black = black(mean, std)
         weights = class_weights(labeled.labels, beta) if sampler == "class_aware" else None
         self.feeds = {"labeled": Feed(labeled, batch, generator(seed, "labeled order"), weights)}
         if views:
@@ -209,9 +211,9 @@ class Loader:
         index, pixels = next(self.feeds["labeled"])
         labeled, labels = self._views(self.labeled_views, pixels, "labeled view"), self.labels[index]
         if not self.views:
-            return Batch(labeled, labels, (), index[:0])
+            return Batch(labeled, labels, (), index[:0], self.black)
         index, pixels = next(self.feeds["unlabeled"])
-        return Batch(labeled, labels, self._views(self.views, pixels, "unlabeled views"), index)
+        return Batch(labeled, labels, self._views(self.views, pixels, "unlabeled views"), index, self.black)
 
     def _views(self, names: tuple[str, ...], pixels: Tensor, stream: str) -> tuple[Tensor, ...]:
         views = (self.geometry.view(name, pixels, self.view_generators[stream]) for name in names)

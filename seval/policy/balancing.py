@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from seval.errors import PolicyError
 from seval.losses import effective_number_weights
 from seval.policy.base import Facts, HeldOut, PseudoLabels, Rule, Step
 
@@ -25,6 +26,26 @@ class BernoulliBalance(Rule):
             return pseudo
         chance = 1 - step.progress * (1 - self.chance[pseudo.probs.argmax(1)])
         return pseudo._replace(weight=pseudo.weight * torch.bernoulli(chance).to(pseudo.weight.dtype))
+
+
+class GroupWeight(Rule):
+    """CPE's weights (Ma et al., arXiv 2312.15702): 1 for head, 2 for medium and 3 for tail classes.
+
+    Medium classes begin at rank `medium` by labeled images, tail classes at rank `tail`. This is CPE's loss with one
+    classifier in place of the class-wise ones: each label is learned once in every group that contains its class.
+    """
+
+    def __init__(self, facts: Facts, medium: int, tail: int) -> None:
+        super().__init__()
+        if not 0 < medium <= tail < facts.num_classes:
+            raise PolicyError(
+                f"group_weight({medium}, {tail}) of {facts.num_classes} classes; cuts must be 0 < medium <= tail < C"
+            )
+        rank = facts.class_counts.argsort(descending=True, stable=True).argsort()
+        self.groups = nn.Buffer(1.0 + (rank >= medium) + (rank >= tail), persistent=False)
+
+    def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
+        return pseudo._replace(weight=pseudo.weight * self.groups[pseudo.probs.argmax(1)])
 
 
 class Saw(Rule):

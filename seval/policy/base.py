@@ -1,6 +1,7 @@
 """A policy is a chain of rules that refine and weight pseudo-labels."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import reduce
 from typing import NamedTuple, Self, TypeVar, cast
 
 import numpy as np
@@ -62,6 +63,7 @@ class Facts(NamedTuple):
     num_held_out: int = 0
     feature_dim: int = 0
     num_evaluations: int = 0  # number of calls of `refresh` in the run; 0 if unknown
+    head: str = "linear"  # name of the head whose policy this is
     artifacts: Mapping[str, np.ndarray] = {}  # saved by this head's policy in the prerequisite run
     before: tuple["Rule", ...] = ()  # the rules before this one in its policy
 
@@ -96,6 +98,16 @@ class Facts(NamedTuple):
         return found
 
 
+def _no_features() -> Tensor:
+    raise PolicyError("a rule of this policy uses features; build its steps with all fields of Step, not by Step.of")
+
+
+def _no_network(*_: object) -> Tensor:
+    raise PolicyError(
+        "a rule of this policy asks the network; give Step its fields `blank` and `bias`, or do not use it"
+    )
+
+
 class Step(NamedTuple):
     """What a rule is given about a training step."""
 
@@ -104,22 +116,44 @@ class Step(NamedTuple):
     anchors: Callable[[], Tensor]  # (B, D) averaged network's features of labeled images, computed when called
     anchor_labels: Tensor  # (B,)
     progress: float  # in [0, 1]
+    logits: Mapping[str, tuple[Tensor, ...]] = {}  # (N, C) by head, of each unlabeled view; without gradient
+    blank: Callable[[str, float | None], Tensor] = _no_network  # as in `Asked`, of the trained network
+    bias: Callable[[str], Tensor] = _no_network
 
     @classmethod
     def of(cls, index: Tensor, progress: float) -> Self:
-        """A step for policies that use no features."""
+        """A step for policies that use no features and ask the network nothing."""
         return cls(index, torch.empty(len(index), 0), _no_features, torch.empty(0), progress)
 
 
-def _no_features() -> Tensor:
-    raise PolicyError("a rule of this policy uses features; build its steps with all fields of Step, not by Step.of")
+class Asked(NamedTuple):
+    """What a rule may ask of the averaged network at an evaluation. Called, it predicts, as any function may do.
+
+    `blank(head, value)` is (C,): the logits of a head, in evaluation mode, for an image whose normalized pixels all
+    have that value; a black image where it is None. `bias(head)` is (C,): the bias of the head's classifier.
+    """
+
+    predict: Callable[[], Tensor]  # (M, C) probabilities of the unlabeled images, by the rule's head
+    blank: Callable[[str, float | None], Tensor]
+    bias: Callable[[str], Tensor]
+
+    def __call__(self) -> Tensor:
+        return self.predict()
 
 
 class Student(NamedTuple):
-    """What a penalty is given about the view that is trained on; gradients flow through it."""
+    """What a penalty is given about a view that is trained on; gradients flow through it."""
 
     logits: Tensor  # (N, C)
     features: Tensor  # (N, D)
+    view: int = -1  # its place among the unlabeled views, as in `Step.logits`
+
+
+class Margins(NamedTuple):
+    """Log offsets (C,) that the losses add to the logits of labeled and of unlabeled images; None adds nothing."""
+
+    labeled: Tensor | None = None
+    unlabeled: Tensor | None = None
 
 
 class Rule(nn.Module):
@@ -133,6 +167,15 @@ class Rule(nn.Module):
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo
 
+    def margins(self, progress: float) -> Margins:
+        """What the losses of this step add to the logits; asked after `forward`. A penalty gets the plain logits."""
+        return Margins()
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether it adjusts what the network says at test time, or what it learns to say, by log offsets."""
+        return type(self).offsets is not Rule.offsets or type(self).margins is not Rule.margins
+
     @property
     def penalizes(self) -> bool:
         """Whether `penalty` must be called. This needs an algorithm that trains on an unmixed view (`has_student`)."""
@@ -143,7 +186,10 @@ class Rule(nn.Module):
         return None
 
     def refresh(self, held_out: HeldOut | None, predict: Callable[[], Tensor], progress: float) -> dict[str, float]:
-        """Update slow statistics at an evaluation; return values to log. `predict()`: (M, C) on unlabeled images."""
+        """Update slow statistics at an evaluation; return values to log. `predict()`: (M, C) on unlabeled images.
+
+        In a run, `predict` is `Asked`.
+        """
         return {}
 
     def offsets(self) -> dict[str, Tensor]:
@@ -168,6 +214,11 @@ class Policy(nn.Sequential):
         for rule in self:
             pseudo = rule(pseudo, step)
         return pseudo
+
+    def margins(self, progress: float) -> Margins:
+        """The sums of the margins of all rules."""
+        parts = [rule.margins(progress) for rule in self]
+        return Margins(*(_sum(offsets) for offsets in zip(*parts, strict=True))) if parts else Margins()
 
     def penalties(self, pseudo: PseudoLabels, step: Step, student: Student) -> list[Tensor]:
         """The extra losses of all rules."""
@@ -194,6 +245,11 @@ class Policy(nn.Sequential):
     def artifact(self) -> dict[str, np.ndarray]:
         """The artifacts of all rules, in one mapping."""
         return _merge(rule.artifact() for rule in self)
+
+
+def _sum(offsets: Iterable[Tensor | None]) -> Tensor | None:
+    given = [offset for offset in offsets if offset is not None]
+    return reduce(torch.add, given) if given else None
 
 
 def _merge(parts: Iterator[dict]) -> dict:

@@ -7,11 +7,13 @@ from importlib.metadata import entry_points
 from keyword import iskeyword
 
 from seval.errors import PolicyError
-from seval.policy.balancing import BernoulliBalance, Saw
+from seval.policy.answers import Cdmad, ScThreshold, Tras
+from seval.policy.balancing import BernoulliBalance, GroupWeight, Saw
 from seval.policy.base import Facts, Policy, Rule
 from seval.policy.crest import Crest
 from seval.policy.darp import Darp, DarpEstimate
 from seval.policy.daso import Daso, DasoAlign, TemplateLabel, TemplateThreshold
+from seval.policy.priors import Debias, FlexDA, SimPro
 from seval.policy.refinement import Align, LogitAdjust, OneHot, Sharpen
 from seval.policy.seval import SevalOffset, SevalRefine, SevalThreshold
 from seval.policy.thresholds import Adsh, AdshRectify, FlexMatch, FreeMatch, SoftMatch, Threshold
@@ -23,24 +25,31 @@ RULES: dict[str, type[Rule]] = {
     "adsh_rectify": AdshRectify,
     "align": Align,
     "bernoulli_balance": BernoulliBalance,
+    "cdmad": Cdmad,
     "crest": Crest,
     "darp": Darp,
     "darp_estimate": DarpEstimate,
     "daso": Daso,
     "daso_align": DasoAlign,
+    "debias": Debias,
+    "flexda": FlexDA,
     "flexmatch": FlexMatch,
     "freematch": FreeMatch,
+    "group_weight": GroupWeight,
     "logit_adjust": LogitAdjust,
     "one_hot": OneHot,
     "saw": Saw,
+    "sc_threshold": ScThreshold,
     "seval_offset": SevalOffset,
     "seval_refine": SevalRefine,
     "seval_threshold": SevalThreshold,
     "sharpen": Sharpen,
+    "simpro": SimPro,
     "softmatch": SoftMatch,
     "template_label": TemplateLabel,
     "template_threshold": TemplateThreshold,
     "threshold": Threshold,
+    "tras": Tras,
 }
 
 

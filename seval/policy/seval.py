@@ -162,6 +162,12 @@ class SevalRefine(Learned):
 
     def __init__(self, facts: Facts, decay: float = 0.999, groups: int = 0, solver: str = "nelder-mead") -> None:
         super().__init__(facts, np.ones(facts.num_classes), decay, groups, solver)
+        moved = [rule for rule in facts.before if not isinstance(rule, SevalRefine) and rule.adjusts]
+        if moved:
+            raise PolicyError(
+                f"{type(moved[0]).__name__} adjusts predictions before {type(self).__name__}, whose test-time offset "
+                "would be fitted to other predictions than it is taken off; write SEVAL's rule first"
+            )
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         return pseudo._replace(probs=divide(pseudo.probs, self.smoothed))

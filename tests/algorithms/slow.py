@@ -36,6 +36,12 @@ class Linear(nn.Module):
     def classify(self, features: Tensor, head: str) -> Tensor:
         return features @ self.heads[head]
 
+    def groups(self, features: Tensor, head: str) -> Tensor:
+        return self.classify(features, head).unsqueeze(0)
+
+    def cuts(self, head: str) -> tuple[int, ...]:
+        return (0,)
+
     def logits(self, image: Tensor, head: str = "f") -> Tensor:
         """(C,) of one image."""
         return self.classify(self.features(image[None]), head)[0]

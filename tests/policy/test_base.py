@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seval.errors import PolicyError
-from seval.policy.base import Facts, HeldOut, Policy, PseudoLabels, Step
+from seval.policy.base import Asked, Facts, HeldOut, Policy, PseudoLabels, Step
 from seval.policy.language import RULES, build_policy
 
 C, N, M, D = 7, 200, 220, 5  # classes, images a step, unlabeled images, features
@@ -18,26 +18,33 @@ SETTINGS = {
     "adsh_rectify": "adsh(0.8) | adsh_rectify",
     "align": "align(0.7)",
     "bernoulli_balance": "bernoulli_balance",
+    "cdmad": "cdmad",
     "crest": "crest",
     "darp": "darp(start=0.1, period=2)",
     "darp_estimate": "darp_estimate",
     "daso": "daso(0.7, window=2)",
     "daso_align": "daso_align",
+    "debias": "debias",
+    "flexda": "flexda(momentum=0.5)",
     "flexmatch": "flexmatch(0.45)",
     "freematch": "freematch(0.9)",
+    "group_weight": "group_weight(1, 3)",
     "logit_adjust": "logit_adjust(0.7)",
     "one_hot": "one_hot",
     "saw": "saw",
+    "sc_threshold": "sc_threshold",
     "seval_offset": "seval_offset(decay=0.2)",
     "seval_refine": "seval_refine(decay=0.2)",
     "seval_threshold": "seval_threshold(0.8, decay=0.2)",
     "sharpen": "sharpen",
+    "simpro": "simpro",
     "softmatch": "softmatch(0.9)",
     "template_label": "template_threshold | template_label",
     "template_threshold": "template_threshold(0.1)",
     "threshold": "threshold(0.6)",
+    "tras": "tras(threshold=0.6)",
 }
-PASSIVE = {"crest", "darp_estimate", "daso_align", "seval_offset"}  # they learn, and change no pseudo-label
+PASSIVE = {"flexda", "crest", "darp_estimate", "daso_align", "seval_offset"}  # they learn, and change no pseudo-label
 
 
 def probs(seed: int = 0, n: int = N, scale: float = 2.0) -> torch.Tensor:
@@ -59,7 +66,16 @@ def step(seed: int = 4, order: torch.Tensor | None = None) -> Step:
     anchors = centers[labels] + torch.randn(64, D, generator=g)
     features = centers[torch.randint(C, (N,), generator=g)] + torch.randn(N, D, generator=g)
     labels = labels if order is None else torch.argsort(order)[labels]
-    return Step(torch.randperm(M, generator=g)[:N], features, lambda: anchors, labels, 0.5)
+    logits = {"linear": (2.0 * torch.randn(N, C, generator=torch.Generator().manual_seed(seed)),) * 2}
+    logits = {head: tuple(columns(view, order) for view in views) for head, views in logits.items()}
+    index = torch.randperm(M, generator=g)[:N]
+    return Step(index, features, lambda: anchors, labels, 0.5, logits, asked(order).blank, asked(order).bias)
+
+
+def asked(order: torch.Tensor | None = None, predicted: torch.Tensor | None = None) -> Asked:
+    """What a network with some bias answers, its classes permuted by `order`."""
+    blank, bias = torch.linspace(-1, 1, C)[None], torch.linspace(2, 0, C)[None]
+    return Asked(lambda: predicted, lambda *_: columns(blank, order)[0], lambda head: columns(bias, order)[0])
 
 
 def columns(values: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
@@ -73,7 +89,7 @@ def built(text: str, order: torch.Tensor | None = None, learned: bool = True) ->
     torch.manual_seed(0)
     for i in range(3 if learned else 0):
         policy(PseudoLabels.of(columns(probs(10 + i), order)), step(10 + i, order))
-        policy.refresh(held_out(i, order), lambda i=i: columns(probs(20 + i, M), order), (i + 1) / 3)
+        policy.refresh(held_out(i, order), asked(order, columns(probs(20 + i, M), order)), (i + 1) / 3)
     return policy
 
 

@@ -135,7 +135,12 @@ def test_a_step_under_given_offsets_and_thresholds(v):
 
 
 #: A network whose images are their own logits.
-LOGITS = SimpleNamespace(features=lambda images: images, classify=lambda features, head: features)
+LOGITS = SimpleNamespace(
+    features=lambda images: images,
+    classify=lambda features, head: features,
+    groups=lambda features, head: features.unsqueeze(0),
+    cuts=lambda head: (0,),
+)
 
 
 def replay(curriculum: str, decays: list[float]) -> tuple[Policy, dict[str, np.ndarray]]:

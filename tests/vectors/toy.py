@@ -34,6 +34,12 @@ class Toy(nn.Module):
     def classify(self, features: Tensor, head: str) -> Tensor:
         return self.classifiers[head](features)
 
+    def groups(self, features: Tensor, head: str) -> Tensor:
+        return self.classify(features, head).unsqueeze(0)
+
+    def cuts(self, head: str) -> tuple[int, ...]:
+        return (0,)
+
 
 def _linear(v: Arrays, name: str) -> nn.Linear:
     weight, bias = (torch.tensor(v[f"net/{name}_{part}"]) for part in ("weight", "bias"))
