@@ -19,8 +19,8 @@ LIMITS = {
     "held-out labels were enough: the offset of a class with few of them is uncertain.",
 }
 LIMITS["cdmad"] = (
-    "The logits for an image without content are taken off. This assumes that they are what the classifier is biased by, "
-    "whatever the class frequencies were."
+    "The logits for an image without content are taken off. This assumes that they are what the classifier is biased "
+    "by, whatever the class frequencies were."
 )
 LIMITS["seval_smoothed"] = LIMITS["seval"]
 
