@@ -136,6 +136,7 @@ def build_loader(
         seed=cfg.SEED,
         sampler=cfg.DATASET.SAMPLER_NAME,
         beta=cfg.DATASET.SAMPLER_BETA,
+        balanced=algorithm.balanced,
     )
 
 

@@ -25,7 +25,7 @@ def seval(tmp_path_factory) -> Run:
     return run
 
 
-@pytest.mark.parametrize("method", ["fixmatch_seval_load", "acr", "crt"])
+@pytest.mark.parametrize("method", ["fixmatch_seval_load", "acr", "cossl", "crt"])
 def test_logits_and_offsets_are_those_of_an_evaluation(method, tmp_path):
     run = Run(small(method, tmp_path, "SOLVER.EVAL_BATCH", 64))
     for each in run.chain():

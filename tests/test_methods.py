@@ -46,7 +46,7 @@ def test_training_is_finite_the_loss_falls_and_a_broken_run_ends_alike(row, tmp_
     expected = execute(whole)
     lines = record.read_lines(whole.folder / "metrics.jsonl")
     assert all(math.isfinite(value) for line in lines for value in line["loss"].values())
-    head = list(lines[0]["policy"])[-1]
+    head = [name.removesuffix("/labeled") for name in lines[0]["loss"] if name.endswith("/labeled")][-1]
     assert lines[-1]["loss"][f"{head}/labeled"] < lines[0]["loss"][f"{head}/labeled"]
 
     broken = run(row, tmp_path / "broken")

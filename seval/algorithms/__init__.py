@@ -2,6 +2,7 @@
 
 from seval.algorithms.acr import Acr
 from seval.algorithms.consistency import FixMatch, MeanTeacher, PseudoLabel, Supervised, Usadtm
+from seval.algorithms.cossl import CoSSL
 from seval.algorithms.mixmatch import MixMatch, ReMixMatch
 from seval.recipes import Kind
 
@@ -16,6 +17,7 @@ ALGORITHMS = Kind(
         "fixmatch": FixMatch,
         "usadtm": Usadtm,
         "acr": Acr,
+        "cossl": CoSSL,
     },
     given=2,
 )

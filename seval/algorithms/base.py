@@ -74,6 +74,7 @@ class Algorithm(nn.Module):
 
     views: tuple[str, ...] = ()  # of the unlabeled images
     labeled_views: tuple[str, ...] = ("weak",)  # of the labeled images
+    balanced = False  # whether it calls `Batch.balanced`
     resized_first = False  # whether RandAugment sees images at the size that the network sees, not as they are stored
     num_heads = 0  # how many heads it needs; 0 is any number
     has_student = False  # whether it trains on an unmixed view, which a rule's penalty needs

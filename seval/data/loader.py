@@ -1,7 +1,7 @@
 """Images on the device, or decoded on their way to it, and the endless, resumable batches drawn from them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import tee
 from typing import NamedTuple, Self
@@ -97,6 +97,10 @@ class LazyImages(Images):
         return replace(self, geometry=geometry)
 
 
+def _none_balanced() -> tuple[Tensor, Tensor]:
+    raise RuntimeError("this batch has no class-balanced images; set `balanced` of the algorithm, or of the Loader")
+
+
 class Batch(NamedTuple):
     """What a training step sees; images are normalized float32."""
 
@@ -105,6 +109,8 @@ class Batch(NamedTuple):
     views: tuple[Tensor, ...]  # of the unlabeled images, each (mu B, c, H, W), in the algorithm's order
     index: Tensor  # (mu B,) which unlabeled images these are
     black: Tensor | float = 0.0  # (c, 1, 1): what a black pixel is, normalized
+    #: Draws B labeled images, all classes equally likely, when it is called: weak views (B, c, H, W) and labels (B,).
+    balanced: Callable[[], tuple[Tensor, Tensor]] = _none_balanced
 
     @property
     def images(self) -> Tensor:
@@ -196,6 +202,7 @@ class Loader:
         seed: int,
         sampler: str = "random",
         beta: float = 1.0,
+        balanced: bool = False,
     ) -> None:
         self.labels, self.labeled_views, self.views = labeled.labels, labeled_views, views
         self.geometry, self.mean, self.std = geometry, mean, std
@@ -204,8 +211,12 @@ class Loader:
         self.feeds = {"labeled": Feed(labeled, batch, generator(seed, "labeled order"), weights)}
         if views:
             self.feeds["unlabeled"] = Feed(unlabeled, ratio * batch, generator(seed, "unlabeled order"))
-        device = labeled.labels.device
-        self.view_generators = {name: generator(seed, name, device) for name in ("labeled view", "unlabeled views")}
+        if balanced:
+            self.feeds["balanced"] = Feed(
+                labeled, batch, generator(seed, "balanced order"), class_weights(labeled.labels)
+            )
+        names = ("labeled view", "unlabeled views", *(["balanced view"] if balanced else []))
+        self.view_generators = {name: generator(seed, name, labeled.labels.device) for name in names}
 
     def __next__(self) -> Batch:
         index, pixels = next(self.feeds["labeled"])
@@ -213,7 +224,12 @@ class Loader:
         if not self.views:
             return Batch(labeled, labels, (), index[:0], self.black)
         index, pixels = next(self.feeds["unlabeled"])
-        return Batch(labeled, labels, self._views(self.views, pixels, "unlabeled views"), index, self.black)
+        more = [self._balanced] if "balanced" in self.feeds else []
+        return Batch(labeled, labels, self._views(self.views, pixels, "unlabeled views"), index, self.black, *more)
+
+    def _balanced(self) -> tuple[Tensor, Tensor]:
+        index, pixels = next(self.feeds["balanced"])
+        return self._views(("weak",), pixels, "balanced view")[0], self.labels[index]
 
     def _views(self, names: tuple[str, ...], pixels: Tensor, stream: str) -> tuple[Tensor, ...]:
         views = (self.geometry.view(name, pixels, self.view_generators[stream]) for name in names)

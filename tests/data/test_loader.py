@@ -36,7 +36,7 @@ def lazy(part: Part, index: np.ndarray, decoder: Decoder) -> LazyImages:
     return LazyImages(labels=labels, source=part.images, index=index, decoder=decoder)
 
 
-def loader(encoded, decoder: Decoder | None, seed: int = 0) -> Loader:
+def loader(encoded, decoder: Decoder | None, seed: int = 0, balanced: bool = False) -> Loader:
     """Of 100 labeled and 150 unlabeled images; without a decoder from memory."""
     source, labels = encoded.train[:2]
     splits = []
@@ -57,6 +57,7 @@ def loader(encoded, decoder: Decoder | None, seed: int = 0) -> Loader:
         mean=torch.tensor(encoded.mean),
         std=torch.tensor(encoded.std),
         seed=seed,
+        balanced=balanced,
     )
 
 
@@ -93,6 +94,25 @@ def test_the_state_is_that_of_the_batches_consumed(workers, encoded, decoders):
     for each in (resumed, streamed):
         each.load_state_dict(state)
         assert all(same(next(each), batch) for batch in rest)
+
+
+def test_balanced_batches_are_drawn_when_they_are_asked_for_and_disturb_no_others(encoded, decoders):
+    plain, memory = loader(encoded, None), loader(encoded, None, balanced=True)
+    streamed, resumed = (loader(encoded, decoders[0], balanced=True) for _ in range(2))
+    state, drawn = streamed.state_dict(), []
+    for i in range(8):
+        one, two, three = next(plain), next(memory), next(streamed)
+        assert same(one, two) and same(one, three)
+        if i == 4:
+            state = streamed.state_dict()
+        if i % 2:
+            drawn.append((two.balanced(), three.balanced()))
+            assert all(map(torch.equal, *drawn[-1])) and drawn[-1][0][0].shape == (8, 3, CROP, CROP)
+    resumed.load_state_dict(state)
+    batch = next(resumed)
+    assert all(map(torch.equal, batch.balanced(), drawn[2][0]))
+    with pytest.raises(RuntimeError, match="no class-balanced images"):
+        one.balanced()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
