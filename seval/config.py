@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seval.algorithms import ALGORITHMS
-from seval.defaults import CHECKS, DEFAULTS, FOR_ALL, NOT_IDENTITY, Node, node_of
+from seval.defaults import CHECKS, DEFAULTS, FOR_ALL, NOT_IDENTITY, Node, node_of, own_node
 from seval.errors import ConfigError
 from seval.files import read_text
 from seval.keys import GROUPS, STANDARD, flatten, some, value_of
@@ -151,6 +151,8 @@ def _canonicalize(cfg: Node) -> None:
     """Give settings that mean the same the same spelling, so that equal runs have equal identities."""
     if cfg.CURRICULUM:
         cfg.PREREQUISITE = []  # the curriculum replaces what a prerequisite would have learned
+    if own_node(cfg).get("IMB_FACTOR_UL") == 1:
+        cfg.DATASET.UL_SHAPE = STANDARD["DATASET.UL_SHAPE"]  # uniform, whatever the shape
     where = "ALGORITHM.NAME"
     try:
         algorithm = ALGORITHMS.read(cfg.ALGORITHM.NAME)
@@ -191,6 +193,11 @@ def _check(cfg: Node) -> None:
         )
     if not any(head.LABELED_LOSS for head in cfg.HEADS.values()):
         raise ConfigError("no head has a LABELED_LOSS, so there is nothing to train; set HEADS.LINEAR.LABELED_LOSS")
+    if cfg.DATASET.UL_SHAPE != "long_tail" and not own_node(cfg).get("NUM_UNLABELED_HEAD"):
+        raise ConfigError(
+            f"DATASET.UL_SHAPE is {cfg.DATASET.UL_SHAPE}, but no unlabeled images of {cfg.DATASET.NAME} are drawn by "
+            "class; set it to long_tail, or NUM_UNLABELED_HEAD of the data set, if it has that key, above 0"
+        )
     if cfg.MODEL.FROZEN and not cfg.PREREQUISITE:
         raise ConfigError(
             "MODEL.FROZEN is True, but there is no run to take the backbone from; set PREREQUISITE to the keys that "

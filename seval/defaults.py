@@ -44,7 +44,8 @@ _C.DATASET.HELD_OUT_PER_CLASS = 0  # hold out this many labels of every class; 0
 _C.DATASET.SAMPLER_NAME = "random"  # random (each labeled image once per epoch), class_aware (rare classes more often)
 _C.DATASET.SAMPLER_BETA = 1.0  # class_aware draws an image of a class of n in proportion to (1 - beta) / (1 - beta**n);
 # at 1 to 1 / n, which makes all classes equally likely
-_C.DATASET.REVERSE_UL_DISTRIBUTION = False  # True: among unlabeled images, the last class is the most frequent
+_C.DATASET.UL_SHAPE = "long_tail"  # most frequent unlabeled class: first (long_tail), middle, both ends (head_tail)
+_C.DATASET.REVERSE_UL_DISTRIBUTION = False  # True: UL_SHAPE turned round; of a long tail, the last class is the largest
 _C.DATASET.NUM_TEST = 0  # use the first N test images of every class; 0 is all
 _C.DATASET.DECODED_SIZE = 256  # for sets stored as JPEG: every image is resized to a square of this side
 _C.DATASET.PADDING = 4  # weak view: reflected pixels on each side before the random crop
@@ -138,8 +139,6 @@ SETS = (
     "fashion_mnist",
     "tiny",
 )
-#: The node in DATASET of each built-in data set whose node is not named after it.
-NODES = {"semi_aves": "AVES", "small_imagenet127": "IMAGENET", "small_imagenet127_64": "IMAGENET"}
 #: Spellings of the published code, accepted and replaced by ours.
 ALIASES = {"Supervised": "supervised", "PseudoLabel": "pseudo_label", "MeanTeacher": "mean_teacher"}
 ALIASES |= {"FixMatch": "fixmatch", "MixMatch": "mixmatch", "ReMixMatch": "remixmatch", "USADTM": "usadtm"}
@@ -151,6 +150,7 @@ ALIASES |= {"True": "bar", "False": "off"}  # RUNTIME.PROGRESS
 SET_ALIASES = {"aves": "semi_aves", "imagenet": "small_imagenet127"}
 CHOICES = {
     "DATASET.SAMPLER_NAME": ("random", "class_aware"),
+    "DATASET.UL_SHAPE": ("long_tail", "middle", "head_tail"),
     "DATASET.PROTOCOL": ("seval", "usb", "acr"),
     "DATASET.AVES.UL_SOURCE": ("in", "all"),
     "DATASET.IMAGENET.LABELED": ("batch_1", "random"),

@@ -9,7 +9,7 @@ from repro.pages import html
 from repro.pages.html import prose, tag, text
 from repro.tables import settings
 from repro.tables.command_line import command
-from repro.tables.marks import by_column, compared, explained, ours, signed, word
+from repro.tables.marks import by_column, compared, explained, legend, ours, signed, word
 from repro.tables.page import HEADING, Footnotes, result, what
 from repro.tables.reading import CHOICES, Reading
 from repro.tables.statistics import LEVEL, Ranks
@@ -22,7 +22,7 @@ def section(table: Table, cells: Sequence[Cell], anchor: Anchor, args: Namespace
     """Title, note, numbers, and all that a reader has to know of them."""
     results, notes = table.kind == "results", Footnotes(table)
     below = [prose(f"{what(Reading(*(table.common[key] for key in CHOICES)))}.")] if results else []
-    below += map(prose, explained(cells))
+    below += map(prose, [*explained(cells), *legend(table, cells)])
     if any(map(compared, cells)):
         below.append(f"Below each difference is the interval that covers it with {1 - LEVEL:.0%}.")
     reasons = [tag("li", prose(reason)) for reason in notes.numbers]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from repro.tables.reading import CASES, mean_std
 from repro.tables.statistics import FEWEST, LEVEL, REPORTED_SEEDS, Ranks, Sample, Welch, kendall, ranks, verdict, welch
-from repro.tables.table import Cell
+from repro.tables.table import Cell, Table
 from repro.tables.texts import in_markdown
 
 
@@ -17,8 +17,8 @@ def ours(cell: Cell) -> Sample | None:
 
 
 def reported(cell: Cell) -> Sample | None:
-    """The reported number as a sample; None where none, or no standard deviation, is reported."""
-    mean, std = cell.reported or (None, None)
+    """The reported number as a sample; None where none, or no deviation, is reported, and for other protocols."""
+    mean, std = (None, None) if cell.mark else cell.reported or (None, None)
     return None if mean is None or std is None else Sample(mean, std, REPORTED_SEEDS)
 
 
@@ -54,7 +54,7 @@ def correlations(cells: Sequence[Cell]) -> dict[str, tuple[float, int]]:
     """By column with at least three rows to compare: Kendall's tau of ours with the reported means, and the rows."""
     pairs: dict[str, list[tuple[float, float]]] = {}
     for cell in cells:
-        if cell.reported and (sample := ours(cell)):
+        if cell.reported and not cell.mark and (sample := ours(cell)):
             pairs.setdefault(cell.column, []).append((sample.mean, cell.reported[0]))
     found = {column: (kendall(*zip(*both, strict=True)), len(both)) for column, both in pairs.items() if len(both) > 2}
     return {column: (tau, rows) for column, (tau, rows) in found.items() if tau is not None}
@@ -78,6 +78,13 @@ def explained(cells: Sequence[Cell]) -> list[str]:
         each = [f"{in_markdown(column)} {signed(tau)} ({rows} rows)" for column, (tau, rows) in taus.items()]
         lines.append(f"Rank correlation with the reported means (Kendall's τ): {', '.join(each)}.")
     return lines
+
+
+def legend(table: Table, cells: Iterable[Cell]) -> list[str]:
+    """What the marks of reported numbers mean, a plain line each, as far as these cells have any."""
+    used = {cell.mark for cell in cells}
+    lines = [f"{mark}: {' '.join(text.split())}" for mark, text in table.marks.items() if mark in used]
+    return ["A reported number with a mark is of another protocol, and has no verdict.", *lines] if lines else []
 
 
 def signed(value: float) -> str:

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
 
-from repro.tables.marks import by_column, explained, marked, word
+from repro.tables.marks import by_column, explained, legend, marked, word
 from repro.tables.reading import CASES, CHOICES, METRICS, NETWORKS, PROTOCOLS, SPLITS, Reading, mean_std
 from repro.tables.selection import Selection
 from repro.tables.settings import compared
 from repro.tables.table import Cell, Table
-from repro.tables.texts import in_code, in_csv, in_latex, in_markdown, in_title, prose
+from repro.tables.texts import (
+    bold,
+    in_ascii,
+    in_code,
+    in_csv,
+    in_latex,
+    in_markdown,
+    in_title,
+    paragraph,
+    prose,
+    superscripts,
+)
 from seval.places import plainly
 from seval.text import printable
 
-SIGNS = {
-    "±": r"$\pm$",
-    "—": "---",
-    "−": "$-$",
-    "γ": r"$\gamma$",
-    "η": r"$\eta$",
-    "π": r"$\pi$",
-    "τ": r"$\tau$",
-    "≠": r"$\neq$",
-    "≈": r"$\approx$",
-}
 HEADING = "Assumed where the paper leaves a choice:"
 _CSV = ("row", "column", "mean", "std", "n", "seeds_wanted", "seeds", "values", "ids", *CHOICES,
-        "reported_mean", "reported_std", "verdict", "assumed")  # fmt: skip
+        "reported_mean", "reported_std", "reported_mark", "verdict", "assumed")  # fmt: skip
 
 
 class Footnotes:
@@ -63,28 +62,11 @@ class Footnotes:
     def latex(self) -> str:
         """All assumptions as a paragraph below the tabular."""
         lines = [f"$^{{{number}}}$~{in_latex(_line(reason))}" for reason, number in self.numbers.items()]
-        above = ["", rf"\par\smallskip{{\footnotesize {HEADING}"]
-        return "\n".join([*above, *lines, "\\par}\n"]) if lines else ""
+        return paragraph([HEADING, *lines]) if lines else ""
 
 
 def _line(text: str) -> str:
     return " ".join(text.split())
-
-
-def superscripts(latex: str) -> str:
-    """Footnote marks of a tabular, which tabulate has escaped, as superscripts: [^1][^2] becomes 1,2."""
-
-    def together(marks: re.Match) -> str:
-        return f"$^{{{','.join(re.findall(r'[0-9]+', marks[0]))}}}$"
-
-    return re.sub(r"(?:\[\\\^\{\}[0-9]+\])+", together, latex)
-
-
-def bold(latex: str) -> str:
-    """Numbers marked as in Markdown, in bold where they are the best and underlined where they are second."""
-    for stars, command in ((r"\*\*", "textbf"), (r"\*", "underline")):
-        latex = re.sub(rf"(?<=& )( *){stars}([0-9][^*&]*){stars}", rf"\1\\{command}{{\2}}", latex)
-    return latex
 
 
 def number(values: Sequence[float], wanted: int) -> str:
@@ -126,10 +108,14 @@ def result(cell: Cell) -> list[str]:
     mean, std = cell.reported or (None, None)
     return [
         number(values, len(cell.runs)) if cell.runs else "",
-        "" if mean is None else f"{mean} ± {std:.2f}" if std is not None else f"{mean}",
+        " ".join(filter(None, [_reported(mean, std), cell.mark])),
         f"{mean_std(values)[0] - mean:+.2f}".replace("-", "−") if values and mean is not None else "",
         word(cell),
     ]
+
+
+def _reported(mean: float | None, std: float | None) -> str:
+    return "" if mean is None else f"{mean} ± {std:.2f}" if std is not None else f"{mean}"
 
 
 def markdown(table: Table, cells: Sequence[Cell], options: Sequence[str] = ()) -> str:
@@ -153,6 +139,7 @@ def footer(table: Table, cells: Sequence[Cell], options: Sequence[str]) -> list[
         f"Mean ± population standard deviation over {_seeds(cells)}; [n/m]: n of m seeds so far; —: none yet.",
         _other_readings(table, base),
         *explained(cells),
+        *map(prose, legend(table, cells)),
         _origin(table, cells),
         f"{_command('submit', table, options)} does the runs, {_writes(table, options)}",
     ]
@@ -238,10 +225,8 @@ def latex(table: Table, cells: Sequence[Cell]) -> str:
     """A booktabs tabular, and what it assumes below it."""
     header, *rows = grid(table, cells, printable)
     text = bold(superscripts(tabulate(rows, header, "latex_booktabs", disable_numparse=True, colalign=_align(header))))
-    text = f"% {printable(_line(table.title))}\n{text}\n{Footnotes(table).latex()}"
-    for sign, command in SIGNS.items():
-        text = text.replace(sign, command)
-    return text
+    marks = paragraph(map(in_latex, legend(table, cells)))
+    return in_ascii(f"% {printable(_line(table.title))}\n{text}\n{marks}{Footnotes(table).latex()}")
 
 
 def comma_separated(table: Table, cells: Iterable[Cell]) -> str:
@@ -265,6 +250,7 @@ def comma_separated(table: Table, cells: Iterable[Cell]) -> str:
                 " ".join(cell.runs[seed].id for seed in values),
                 *(cell.reading or [""] * len(CHOICES)),
                 *("" if number is None else number for number in cell.reported or (None, None)),
+                in_csv(": ".join(filter(None, [cell.mark, _line(table.marks.get(cell.mark, ""))]))),
                 word(cell),
                 in_csv(notes.reasons(cell.row, cell.column)),
             ]

@@ -10,8 +10,9 @@ cell take the same keys; the later one wins, and what each `set`s adds up:
     assumed           text, or a list of texts: what the paper leaves open here, what is done, and why; for the reader
 
 `cells: {column: {...}}` inside a row is for a single cell (`null`: not part of the table). `reported: {row: {column:
-[mean, std]}}` holds numbers to compare with, in percent. `_BASE_` names files that this file is laid over. Rows of one
-configuration are read from the same runs. A table of `kind: settings` has no runs: it shows what its configurations
+[mean, std]}}` holds numbers to compare with, in percent; one of another protocol has a mark behind it, `[mean, std,
+mark]`, that `marks: {mark: text}` explains, and no verdict. `_BASE_` names files that this file is laid over. Rows of
+one configuration are read from the same runs. A table of `kind: settings` has no runs: it shows what its configurations
 say, as repro/tables/settings.py reads them.
 """
 
@@ -24,7 +25,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from repro.tables.reading import CHOICES, Reading, Records
-from repro.tables.yaml_file import LEVEL, MERGED, as_list, check_known, check_level, read_table, reported_numbers
+from repro.tables.yaml_file import (
+    LEVEL,
+    MERGED,
+    as_list,
+    check_known,
+    check_level,
+    read_table,
+    reported_marks,
+    reported_numbers,
+)
 from seval.config import load
 from seval.defaults import Node
 from seval.errors import ConfigError, RecordError
@@ -46,6 +56,7 @@ class Cell:
     reading: Reading | None
     reported: tuple[float, float | None] | None = None
     records: Records = field(default_factory=Records, compare=False, repr=False)
+    mark: str = ""  # of a reported number of another protocol
 
     def values(self) -> dict[int, float]:
         """By seed, percent or a number of classes, of those runs that have been recorded."""
@@ -66,7 +77,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows and columns as they were read; `forced` settings win over every level."""
+    """Rows and columns as they were read; `forced` settings win over every level, `marked` are reported numbers."""
 
     name: str
     title: str
@@ -76,6 +87,8 @@ class Table:
     rows: dict[str, dict]
     reported: dict[str, dict[str, tuple[float, float | None]]]
     kind: str = "results"
+    marks: dict[str, str] = field(default_factory=dict)
+    marked: dict[str, dict[str, str]] = field(default_factory=dict)
     forced: dict = field(default_factory=dict)
     path: Path = Path()
 
@@ -108,6 +121,8 @@ class Table:
             rows=rows,
             reported=reported_numbers(content.get("reported"), rows, columns, path),
             kind=content.get("kind", "results"),
+            marks=content.get("marks") or {},
+            marked=reported_marks(content.get("reported"), content.get("marks") or {}, rows, columns, path),
             path=path,
         )
 
@@ -137,7 +152,8 @@ class Table:
                         where = f"row {row!r}, column {column!r}"
                         run = Run(self.configuration(settings, [*overrides, "SEED", seed], where))
                         found[seed] = runs.setdefault(run.id, run)
-                yield Cell(row, column, found, reading, self.reported.get(row, {}).get(column), records)
+                number, mark = self.reported.get(row, {}).get(column), self.marked.get(row, {}).get(column, "")
+                yield Cell(row, column, found, reading, number, records, mark)
 
     def settings(self, row: str, column: str) -> dict | None:
         """What table, column, row and cell say together; None where the row leaves this cell out."""

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from tabulate import LATEX_ESCAPE_RULES
 
 from seval.text import printable
 
+#: Signs of pages, as LaTeX has them.
+SIGNS = {
+    "±": r"$\pm$",
+    "—": "---",
+    "−": "$-$",
+    "γ": r"$\gamma$",
+    "η": r"$\eta$",
+    "π": r"$\pi$",
+    "τ": r"$\tau$",
+    "≠": r"$\neq$",
+    "≈": r"$\approx$",
+    "†": r"\dag{}",
+    "‡": r"\ddag{}",
+    "§": r"\S{}",
+}
 #: What begins a formula in a spreadsheet.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 #: In Markdown: HTML, links and what would be read as an escape; so that bare addresses are no links either.
@@ -54,3 +70,32 @@ def in_csv(text: object) -> str:
 def in_latex(text: object) -> str:
     """Plain text for LaTeX."""
     return "".join(LATEX_ESCAPE_RULES.get(sign, sign) for sign in printable(str(text)))
+
+
+def in_ascii(latex: str) -> str:
+    """LaTeX with commands in place of the signs that pages have."""
+    for sign, command in SIGNS.items():
+        latex = latex.replace(sign, command)
+    return latex
+
+
+def paragraph(lines: Iterable[str]) -> str:
+    """Small lines of LaTeX below a tabular; nothing for none."""
+    lines = [*lines]
+    return "\n".join(["", rf"\par\smallskip{{\footnotesize {lines[0]}", *lines[1:], "\\par}\n"]) if lines else ""
+
+
+def superscripts(latex: str) -> str:
+    """Footnote marks of a tabular, which tabulate has escaped, as superscripts: [^1][^2] becomes 1,2."""
+
+    def together(marks: re.Match) -> str:
+        return f"$^{{{','.join(re.findall(r'[0-9]+', marks[0]))}}}$"
+
+    return re.sub(r"(?:\[\\\^\{\}[0-9]+\])+", together, latex)
+
+
+def bold(latex: str) -> str:
+    """Numbers marked as in Markdown, in bold where they are the best and underlined where they are second."""
+    for stars, command in ((r"\*\*", "textbf"), (r"\*", "underline")):
+        latex = re.sub(rf"(?<=& )( *){stars}([0-9][^*&]*){stars}", rf"\1\\{command}{{\2}}", latex)
+    return latex

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from repro.tables.reading import CHOICES
@@ -17,10 +18,11 @@ KINDS = ("results", "settings")
 MERGED = (*CHOICES, "config", "folder", "set", "seeds")
 LEVEL = (*MERGED, "assumed")
 _GRID = ("columns", "rows", "reported")
-_TABLE = ("_BASE_", "kind", "title", "note", *_GRID, *LEVEL)
+_TABLE = ("_BASE_", "kind", "title", "note", "marks", *_GRID, *LEVEL)
 #: What `set` must not hold, as the command decides it, and what says it instead.
 _ELSEWHERE = {"OUTPUT_DIR": "--output-dir on the command line", "SEED": "the key `seeds`"}
 _DEEPEST = 20  # files over one another
+_SIGN = re.compile("[†‡§][A-Za-z]{0,3}|[A-Za-z]{1,3}")
 
 
 def read_mapping(path: Path) -> dict:
@@ -52,8 +54,8 @@ def check_known(given: Iterable[object], valid: Iterable[str], what: str) -> Non
 def read_table(path: Path, above: tuple[Path, ...] = (), read: set[Path] | None = None) -> dict:
     """What a table's file says, laid over its `_BASE_` files, whose paths are relative to it. Raises `ConfigError`.
 
-    What files `set` and what they assume adds up. Columns, rows and reported numbers are replaced name by name, all
-    other keys as a whole. A file that several name as their base is read once, for the first of them.
+    What files `set` and what they assume adds up. Columns, rows, reported numbers and marks are replaced name by name,
+    all other keys as a whole. A file that several name as their base is read once, for the first of them.
     """
     read = set() if read is None else read
     if path.resolve() in above:
@@ -78,7 +80,7 @@ def read_table(path: Path, above: tuple[Path, ...] = (), read: set[Path] | None 
 
 def _laid_over(below: dict, above: dict) -> dict:
     merged = below | above
-    for key in _GRID:
+    for key in (*_GRID, "marks"):
         merged |= {key: (below.get(key) or {}) | (above.get(key) or {})} if key in merged else {}
     for key in ("set", "assumed"):
         merged |= {key: [*as_list(below.get(key, [])), *as_list(above.get(key, []))]} if key in merged else {}
@@ -95,6 +97,11 @@ def _check_table(content: dict, columns: dict, path: Path) -> None:
     check_known(content, _TABLE, f"key in {path}")
     check_known([content.get("kind", "results")], KINDS, f"kind in {path}")
     _check_text(content, ("title", "note"), str(path))
+    marks = as_mapping(content.get("marks"), f"marks in {path}")
+    for sign in marks:
+        if not isinstance(sign, str) or not _SIGN.fullmatch(sign):
+            raise ConfigError(f"marks in {path} has {short(sign)}; a mark is †, ‡ or §, at most three letters, or both")
+    _check_text(marks, marks, f"marks in {path}")
     levels = {part: as_mapping(content.get(part), f"{part} in {path}") for part in _GRID}
     check_level({key: value for key, value in content.items() if key in LEVEL}, str(path))
     for part in ("columns", "rows"):
@@ -143,16 +150,35 @@ def _check_pairs(pairs: object, where: str) -> None:
 def reported_numbers(content: object, rows: dict, columns: dict, path: Path) -> dict[str, dict]:
     """{row: {column: (mean, std)}}; a lone number is a mean that was published without a deviation."""
     reported: dict[str, dict] = {}
+    for row, column, given in _reported(content, rows, columns, path):
+        pair = _unmarked(given)
+        if len(pair) not in (1, 2) or not all(
+            type(number) in (int, float) and math.isfinite(number) for number in pair
+        ):
+            raise ConfigError(f"reported of {row!r}, {column!r} in {path} must be [mean, std], but is {short(given)}")
+        reported.setdefault(row, {})[column] = (pair[0], pair[1] if len(pair) == 2 else None)
+    return reported
+
+
+def reported_marks(content: object, marks: dict, rows: dict, columns: dict, path: Path) -> dict[str, dict[str, str]]:
+    """{row: {column: mark}} of the reported numbers that have one: [mean, std, mark] or [mean, mark]."""
+    found: dict[str, dict[str, str]] = {}
+    for row, column, given in _reported(content, rows, columns, path):
+        for sign in as_list(given)[len(_unmarked(given)) :]:
+            check_known([sign], marks, f"mark in reported of {row!r}, {column!r} in {path}")
+            found.setdefault(row, {})[column] = sign
+    return found
+
+
+def _reported(content: object, rows: dict, columns: dict, path: Path) -> Iterator[tuple[str, str, object]]:
     for row, numbers in as_mapping(content, f"reported in {path}").items():
         check_known([row], rows, f"row in reported of {path}")
         for column, given in as_mapping(numbers, f"reported of {row!r} in {path}").items():
             check_known([column], columns, f"column in reported of {path}")
-            pair = as_list(given)
-            if len(pair) not in (1, 2) or not all(
-                type(number) in (int, float) and math.isfinite(number) for number in pair
-            ):
-                raise ConfigError(
-                    f"reported of {row!r}, {column!r} in {path} must be [mean, std], but is {short(given)}"
-                )
-            reported.setdefault(row, {})[column] = (pair[0], pair[1] if len(pair) == 2 else None)
-    return reported
+            yield row, column, given
+
+
+def _unmarked(given: object) -> list:
+    """Without the text at the end, if there is one."""
+    values = as_list(given)
+    return values[:-1] if values and isinstance(values[-1], str) else values

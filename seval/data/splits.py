@@ -8,6 +8,8 @@
             unlabeled images. Where an imbalance ratio is 1, the head count is the total over the classes.
     acr     no validation and no shuffling, so no seed: the first images of each class in file order are labeled, and
             they are among the unlabeled ones too.
+
+`DATASET.UL_SHAPE` says which classes are frequent among the unlabeled images; see seval/data/tails.py.
 """
 
 import hashlib
@@ -19,6 +21,7 @@ import numpy as np
 from seval.data.hold_out import NONE, hold_out, join, members_of, shuffled
 from seval.data.image_set import ImageSet
 from seval.data.own_set import require_own
+from seval.data.tails import by_powers, long_tail, ranks
 from seval.defaults import Node, node_of, own_node
 from seval.errors import ConfigError
 
@@ -33,15 +36,6 @@ class Splits(NamedTuple):
     unlabeled: np.ndarray
     held_out: np.ndarray = NONE  # what learning rules fit on; empty where HELD_OUT is none
     valid: np.ndarray = NONE  # class-balanced
-
-
-def long_tail(head: int, factor: float, *, num_classes: int, reverse: bool = False) -> list[int]:
-    """Images of each class in a long tail from `head` down to `head / factor`; reversed, the last class has most."""
-    if num_classes == 1:
-        return [head]
-    # Rounding here decides about single images: keep the order of the floating-point operations.
-    counts = [int(head * (1 / factor) ** (k / (num_classes - 1))) for k in range(num_classes)]
-    return counts[::-1] if reverse else counts
 
 
 def split_of(images: ImageSet, cfg: Node) -> Splits:
@@ -114,10 +108,12 @@ def described(indices: np.ndarray, labels: np.ndarray, num_classes: int) -> dict
 
 
 def _seval(labels: np.ndarray, cfg: Node) -> Splits:
-    tail, num_classes, reverse = own_node(cfg), int(labels.max()) + 1, cfg.DATASET.REVERSE_UL_DISTRIBUTION
+    tail, num_classes = own_node(cfg), int(labels.max()) + 1
     head = tail.NUM_LABELED_HEAD
     n = long_tail(head, tail.IMB_FACTOR_L, num_classes=num_classes)
-    m = long_tail(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes=num_classes, reverse=reverse)
+    falling = long_tail(tail.NUM_UNLABELED_HEAD, tail.IMB_FACTOR_UL, num_classes=num_classes)
+    rank = _unlabeled_ranks(num_classes, cfg)
+    m = [falling[r] for r in rank]
     # the labeled pool is set aside whole, however few of its images are kept
     _require_room(labels, cfg, n, [head if u else k for k, u in zip(n, m, strict=True)], m)
     train, valid = _validation(labels, cfg)
@@ -127,8 +123,8 @@ def _seval(labels: np.ndarray, cfg: Node) -> Splits:
     if tail.IMB_FACTOR_L > 1:
         labeled = _thin(labeled, n, cfg.SEED)
     if tail.IMB_FACTOR_UL > 1:
-        order = slice(None, None, -1 if reverse else 1)  # the most frequent class is drawn first
-        unlabeled = _thin(unlabeled[order], m[order], cfg.SEED)
+        order = np.argsort(rank)  # the most frequent class is drawn first
+        unlabeled = _thin([unlabeled[c] for c in order], falling, cfg.SEED)
     return Splits(join(labeled), join(unlabeled), valid=valid)
 
 
@@ -139,15 +135,19 @@ def _from_all(labels: np.ndarray, cfg: Node) -> Splits:
     def counts(key: str, factor: float) -> list[int]:
         total = usb and factor == 1
         head = _share(f"DATASET.{node_of(cfg.DATASET.NAME)}.{key}", tail[key], len(members)) if total else tail[key]
-        return _by_powers(head, factor, num_classes=len(members))
+        return by_powers(head, factor, num_classes=len(members))
 
     n = counts("NUM_LABELED_HEAD", tail.IMB_FACTOR_L)
-    m = counts("NUM_UNLABELED_HEAD", tail.IMB_FACTOR_UL)
-    m = m[::-1] if cfg.DATASET.REVERSE_UL_DISTRIBUTION else m
+    falling = counts("NUM_UNLABELED_HEAD", tail.IMB_FACTOR_UL)
+    m = [falling[r] for r in _unlabeled_ranks(len(members), cfg)]
     _require_room(labels, cfg, n, n, m)
     # the unlabeled images begin after the labeled ones, except in acr, which repeats these
     drawn = list(zip(members, n, m, strict=True))
     return Splits(join(i[:k] for i, k, _ in drawn), join(i[k * usb : k + u] for i, k, u in drawn))
+
+
+def _unlabeled_ranks(num_classes: int, cfg: Node) -> list[int]:
+    return ranks(num_classes, cfg.DATASET.UL_SHAPE, reverse=cfg.DATASET.REVERSE_UL_DISTRIBUTION)
 
 
 def _whole_classes(labels: np.ndarray, cfg: Node) -> list[np.ndarray]:
@@ -162,7 +162,7 @@ def _with_own_pool(labels: np.ndarray, cfg: Node, pool: np.ndarray) -> Splits:
     if node_of(cfg.DATASET.NAME) == "AVES":
         return Splits(np.arange(len(labels)), np.flatnonzero(pool | (own.UL_SOURCE == "all")))
     published, unlabeled = cfg.DATASET.PROTOCOL == "seval", np.arange(len(pool))
-    tail = long_tail if published else _by_powers
+    tail = long_tail if published else by_powers
     counts = tail(own.NUM_LABELED_HEAD, own.IMB_FACTOR_L, num_classes=num_classes)
     _require_room(labels, cfg, counts, counts, [0] * num_classes)
     if not published:
@@ -233,12 +233,6 @@ def _first_of_each_class(labels: np.ndarray, splits: Splits, cfg: Node) -> Split
 def _thin(members: list[np.ndarray], counts: list[int], seed: int) -> list[np.ndarray]:
     """The first `counts[i]` images of the shuffled `members[i]`."""
     return [m[:count] for m, count in zip(shuffled(members, seed), counts, strict=True)]
-
-
-def _by_powers(head: int, factor: float, *, num_classes: int) -> list[int]:
-    """The long tail as USB and ACR compute it; it can differ from `long_tail` by an image."""
-    mu = np.power(1 / factor, 1 / (num_classes - 1))
-    return [int(head * np.power(mu, k)) for k in range(num_classes - 1)] + [int(head / factor)]
 
 
 def _require_room(labels: np.ndarray, cfg: Node, labeled: list[int], pools: list[int], unlabeled: list[int]) -> None:

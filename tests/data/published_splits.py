@@ -28,8 +28,11 @@ def tail(labeled: int, unlabeled: int, factor: float, factor_unlabeled: float | 
     }
 
 
-def published(labels, seed, n_valid, n1, m1, gamma_l, gamma_u, reverse=False, portion=None):
-    """The published procedure in plain loops over rows (index, label); returns lists of indices."""
+def published(labels, seed, n_valid, n1, m1, gamma_l, gamma_u, reverse=False, portion=None, falling=None):
+    """The published procedure in plain loops over rows (index, label); returns lists of indices.
+
+    falling: the classes of the unlabeled images, the most frequent first, where that is none of the published orders.
+    """
     rows = [(i, int(y)) for i, y in enumerate(labels)]
     num_classes = max(y for _, y in rows) + 1
 
@@ -79,7 +82,7 @@ def published(labels, seed, n_valid, n1, m1, gamma_l, gamma_u, reverse=False, po
             held_out += found[c][:count]
             labeled += found[c][count:]
     if gamma_u > 1:
-        classes = list(range(num_classes))
+        classes = list(range(num_classes)) if falling is None else list(falling)
         if reverse:
             classes.reverse()
         unlabeled = long_tailed(unlabeled, m1, gamma_u, classes)
