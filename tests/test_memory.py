@@ -93,8 +93,7 @@ def test_a_large_block_is_not_asked_for_anew():
     env = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
 
     def faults(**more: str) -> int:
-        done = subprocess.run([sys.executable, "-c", FAULTS], env=env | more, capture_output=True, text=True, check=True)
-        return int(done.stdout)
+        return int(subprocess.check_output([sys.executable, "-c", FAULTS], env=env | more, text=True))
 
     assert 4 * faults() < faults(MALLOC_MMAP_THRESHOLD_="131072")
 
