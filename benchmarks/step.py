@@ -36,7 +36,7 @@ from seval.train import update
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCHES = 8  # ready batches of the bare side: enough that they are not learned by heart
-WARM_UP = 20  # steps of each side before the first that is timed
+WARM_UP = 20  # steps of each side before the first that is timed, or as many as are timed, if these are fewer
 WIDE = ["MODEL.DEPTH", 28, "MODEL.WIDTH", 2, "DATASET.RESOLUTION", 32]
 WIDE += ["SOLVER.IMS_PER_BATCH", 64, "SOLVER.UNLABELED_BATCH_RATIO", 2]
 EXAMPLES = """examples:
@@ -93,7 +93,7 @@ def row(
     training = run.build({})
     ours, other = whole(training), bare(run.build({}))
     with setting.flags():  # only now, for building a run sets them
-        for step in (ours, other) * WARM_UP:
+        for step in (ours, other) * min(WARM_UP, amount):
             step()
         found = in_turns(ours, other, amount, device)
         steps = {"steps_per_second": 1000 / found.ours} if device.type == "cpu" else gpu.profiled(ours, amount, device)

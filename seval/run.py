@@ -19,6 +19,7 @@ from seval.defaults import Node
 from seval.errors import ConfigError, MissingPrerequisite, RecordError
 from seval.evaluate import by_class, evaluate, protocols
 from seval.identity import FORMAT, identity, prerequisite
+from seval.memory import keep_memory
 from seval.places import ROOT
 from seval.policy.base import Facts
 from seval.policy.language import build_policy, rules_of
@@ -212,9 +213,9 @@ class Run:
 
     def build(self, artifacts: dict) -> Training:
         """The training state before the first step, on the configured device."""
-        runtime = self.cfg.RUNTIME
-        if runtime.THREADS:
-            torch.set_num_threads(runtime.THREADS)
+        keep_memory()
+        if threads := self.cfg.RUNTIME.THREADS:
+            torch.set_num_threads(threads)
         # For the whole process: the same kernels in every session, so that a run on a GPU resumes bit for bit.
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         start, before = None, self.prerequisite() if self.cfg.MODEL.FROZEN else None

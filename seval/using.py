@@ -19,6 +19,7 @@ from seval.files import check_replaceable, told
 from seval.ids import whole
 from seval.inference import Classifier, load_network
 from seval.keys import STANDARD
+from seval.memory import keep_memory
 from seval.predict import Files, Predicted, predict
 from seval.run import Run
 from seval.text import printable, short, short_line, shown
@@ -76,6 +77,7 @@ def _use(run: Run, args: argparse.Namespace) -> int:
             raise ConfigError(f"--export is {short(args.export)}, but the name of the file must end in .pt2")
         _check_target(target, "--export")
         _check_target(target.with_suffix(".md"), "--export")
+    keep_memory()
     if run.cfg.RUNTIME.THREADS:
         torch.set_num_threads(run.cfg.RUNTIME.THREADS)
     classifier = load_network(run, device(run.cfg.GPU_ID))
