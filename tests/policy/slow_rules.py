@@ -1,4 +1,4 @@
-"""The rules with moving priors and blank images, an image and a class at a time, in plain Python, from the papers' equations."""
+"""Rules with moving priors and blank images, an image and a class at a time, written from the equations."""
 
 from __future__ import annotations
 
