@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seval.errors import PolicyError
 from seval.losses import soft_cross_entropy
 from seval.policy.base import Facts, HeldOut, Margins, PseudoLabels, Rule, Step, Student, tally
-from seval.policy.refinement import divide, sharpen
+from seval.policy.refinement import divide
 from seval.policy.thresholds import above
 
 
@@ -63,8 +63,7 @@ class SimPro(Rule):
         self.labels = nn.Buffer(torch.zeros(facts.num_classes))  # numbers of labels since then
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
-        raised = pseudo.probs * self._power(self.unlabeled)
-        probs = raised / raised.sum(1, keepdim=True)
+        probs = divide(pseudo.probs, 1 / self._power(self.unlabeled))
         if step is not None:
             self.kept += (pseudo.weight * above(probs, self.threshold)) @ probs
             self.labels += tally(step.anchor_labels, len(self.labels))
@@ -112,15 +111,16 @@ class FlexDA(Rule):
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         if step is not None:
-            self.plain = pseudo.probs
-            self.mean.lerp_(self.plain.mean(0), 1 - self.momentum)
-            if step.progress >= self.distill:
+            if step.progress >= self.distill:  # before Q moves: at the first step of a run, T is 1
                 now = (-(self.mean * len(self.mean)).log().mean()).exp()
                 self.temperature.copy_(torch.where(self.temperature > 0, self.temperature, now))
+            self.plain = pseudo.probs
+            self.mean.lerp_(self.plain.mean(0), 1 - self.momentum)
         return pseudo
 
     def margins(self, progress: float) -> Margins:
-        target = sharpen(self.mean[None], 1 / (1 - (1 - self.floor) * progress**self.power))[0] + 1e-9
+        target = self.mean ** (1 - (1 - self.floor) * progress**self.power)
+        target = target / target.sum() + 1e-9
         return Margins((self.prior / target).log(), ((self.mean + 1e-9) / target).log())
 
     @property
