@@ -128,6 +128,8 @@ DEFAULTS = _C
 #: Keys that cannot change a result, and so are not part of a run's identity. MODEL.WEIGHTS is among them because the
 #: SHA-256 of the file is checked; MODEL.PRETRAINED, which says whether the file is used, is part of the identity.
 NOT_IDENTITY = ("METHOD", "OUTPUT_DIR", "GPU_ID", "RUNTIME", "DATASET.ROOT", "MODEL.WEIGHTS", "PERIODS.CHECKPOINT")
+#: The node in DATASET of each built-in data set whose node is not named after it.
+NODES = {"semi_aves": "AVES", "small_imagenet127": "IMAGENET", "small_imagenet127_64": "IMAGENET"}
 #: The built-in data sets. DATASET.NAME takes any other prepared set, too.
 SETS = (
     "cifar10",

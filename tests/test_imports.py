@@ -36,6 +36,7 @@ FLOORS = (
         "seval.errors",
         "seval.defaults",
         "seval.lazy",
+        "seval.memory",
         "seval.metrics",
         "seval.places",
         "seval.signals",
