@@ -144,9 +144,7 @@ class Run:
         check_unlabeled(self.cfg, self.splits)
         held_out = 1 if self.cfg.PREREQUISITE or self.cfg.CURRICULUM else len(self.splits.held_out)
         facts = Facts.of(np.ones(self.image_set.num_classes), 1, held_out, feature_dim=1)
-        policies = [
-            build_policy(head.POLICY, facts._replace(head=name.lower())) for name, head in self.cfg.HEADS.items()
-        ]
+        policies = [build_policy(head.POLICY, facts) for head in self.cfg.HEADS.values()]
         check_penalties(self.cfg.ALGORITHM.NAME.partition("(")[0], policies)
 
     def execute(self, stop: Callable[[], bool] = never) -> dict:
