@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from repro.tables.reading import CASES, mean_std
-from repro.tables.statistics import FEWEST, LEVEL, REPORTED_SEEDS, Ranks, Sample, Welch, kendall, ranks, verdict, welch
+from repro.tables.statistics import (
+    FEWEST,
+    LEVEL,
+    REPORTED_SEEDS,
+    Ranks,
+    Sample,
+    Welch,
+    bootstrapped,
+    kendall,
+    ranks,
+    verdict,
+    welch,
+)
 from repro.tables.table import Cell, Table
-from repro.tables.texts import in_markdown
+from repro.tables.texts import in_markdown, signed
 
 
 def ours(cell: Cell) -> Sample | None:
@@ -50,14 +62,18 @@ def marked(text: str, row: str, found: Ranks) -> str:
     return f"**{text}**" if row in found.best else f"*{text}*{sign}" if row in found.second else text + sign
 
 
-def correlations(cells: Sequence[Cell]) -> dict[str, tuple[float, int]]:
-    """By column with at least three rows to compare: Kendall's tau of ours with the reported means, and the rows."""
-    pairs: dict[str, list[tuple[float, float]]] = {}
+def correlations(cells: Sequence[Cell]) -> dict[str, tuple[float, tuple[float, float], int]]:
+    """By column with three or more rows to compare: Kendall's tau of ours with reported means, its interval, rows."""
+    pairs: dict[str, list[tuple[list[float], float]]] = {}
     for cell in cells:
-        if cell.reported and not cell.mark and (sample := ours(cell)):
-            pairs.setdefault(cell.column, []).append((sample.mean, cell.reported[0]))
-    found = {column: (kendall(*zip(*both, strict=True)), len(both)) for column, both in pairs.items() if len(both) > 2}
-    return {column: (tau, rows) for column, (tau, rows) in found.items() if tau is not None}
+        if cell.reported and not cell.mark and (values := list(cell.values().values())):
+            pairs.setdefault(cell.column, []).append((values, cell.reported[0]))
+    found = {}
+    for column, both in pairs.items():
+        tau = kendall([mean_std(values)[0] for values, _ in both], [other for _, other in both])
+        if len(both) > 2 and tau is not None and (interval := bootstrapped(both)):
+            found[column] = (tau, interval, len(both))
+    return found
 
 
 def explained(cells: Sequence[Cell]) -> list[str]:
@@ -75,8 +91,14 @@ def explained(cells: Sequence[Cell]) -> list[str]:
             "difference, and of twenty equal means one *differs* by chance."
         )
     if taus := correlations(cells):
-        each = [f"{in_markdown(column)} {signed(tau)} ({rows} rows)" for column, (tau, rows) in taus.items()]
-        lines.append(f"Rank correlation with the reported means (Kendall's τ): {', '.join(each)}.")
+        each = [
+            f"{in_markdown(column)} {signed(tau)} ({signed(low)} to {signed(high)}, {rows} rows)"
+            for column, (tau, (low, high), rows) in taus.items()
+        ]
+        lines.append(
+            "Rank correlation with the reported means (Kendall's τ, its 95 % interval by bootstrap over our seeds): "
+            f"{', '.join(each)}."
+        )
     return lines
 
 
@@ -85,8 +107,3 @@ def legend(table: Table, cells: Iterable[Cell]) -> list[str]:
     used = {cell.mark for cell in cells}
     lines = [f"{mark}: {' '.join(text.split())}" for mark, text in table.marks.items() if mark in used]
     return ["A reported number with a mark is of another protocol, and has no verdict.", *lines] if lines else []
-
-
-def signed(value: float) -> str:
-    """Two digits, with the sign that text has."""
-    return f"{value:+.2f}".replace("-", "−")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
 
+from repro.tables.claims import report
 from repro.tables.marks import by_column, explained, legend, marked, word
 from repro.tables.reading import CASES, CHOICES, METRICS, NETWORKS, PROTOCOLS, SPLITS, Reading, mean_std
 from repro.tables.selection import Selection
@@ -123,7 +124,8 @@ def markdown(table: Table, cells: Sequence[Cell], options: Sequence[str] = ()) -
     header, *rows = grid(table, cells, in_markdown)
     body = tabulate(rows, header, "pipe", disable_numparse=True, colalign=_align(header))
     below = footer(table, cells, options) if table.kind == "results" else [_writes(table, options)]
-    parts = [f"# {in_title(table.title)}", prose(table.note), body, *below, Footnotes(table).markdown()]
+    parts = [f"# {in_title(table.title)}", prose(table.note), body, *below, *report(table, cells)]
+    parts.append(Footnotes(table).markdown())
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

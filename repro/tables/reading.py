@@ -20,6 +20,8 @@ CASES: dict[str, tuple[bool, bool] | None] = {
     "low_recall_low_precision": (False, False),
     "classes": None,
 }
+#: Metrics of kept pseudo-labels, averaged over the third of the classes with the fewest labels, by what they are.
+PSEUDO_LABELS = {"tail_precision": "precision", "tail_recall": "recall"}
 SPLITS = {"test": "the test images", "valid": "the validation images"}
 NETWORKS = {"ema": "the averaged network", "raw": "the network without averaging"}
 OFFSETS = ("none", "logit_adjusted", "seval", "seval_smoothed", "cdmad", "bias")
@@ -30,6 +32,7 @@ METRICS = {
     "many": "Recall of the many-shot classes",
     "medium": "Recall of the medium-shot classes",
     "few": "Recall of the few-shot classes",
+    **{name: f"{what.capitalize()} of kept pseudo-labels, rarest third," for name, what in PSEUDO_LABELS.items()},
     **dict.fromkeys(CASES, "Number of classes"),
 }
 PROTOCOLS = {
@@ -49,6 +52,7 @@ CHOICES = {
 }
 #: The only readings for which a record keeps recall and precision class by class.
 _BY_CLASS = {"split": "test", "network": "ema", "protocol": "last"}
+_OF_PSEUDO_LABELS = {"network": "ema", "protocol": "last"}
 
 
 class Records:
@@ -104,6 +108,8 @@ class Reading(NamedTuple):
         """
         if self.metric in CASES:
             return self._classes(record)
+        if self.metric in PSEUDO_LABELS:
+            return self._pseudo_labels(record)
         node = record["results"]
         for key in self:
             if not isinstance(node, Mapping):
@@ -118,13 +124,25 @@ class Reading(NamedTuple):
             raise RecordError(f"its number for {'/'.join(self)} is {short(node)}")
         return None if node is None else 100 * node
 
-    def _classes(self, record: Mapping) -> float:
-        for key, only in _BY_CLASS.items():
+    def _pseudo_labels(self, record: Mapping) -> float | None:
+        """None where the run makes no pseudo-labels, or keeps none of these classes."""
+        self._require(_OF_PSEUDO_LABELS)
+        by_class = (record.get("pseudo_labels") or {}).get(PSEUDO_LABELS[self.metric]) or []
+        counts = record["splits"]["labeled"]["class_counts"]
+        tail = sorted(range(len(by_class)), key=lambda c: (counts[c], -c))[: math.ceil(len(by_class) / 3)]
+        known = [by_class[c] for c in tail if by_class[c] is not None]
+        return 100 * math.fsum(known) / len(known) if known else None
+
+    def _require(self, kept: Mapping[str, str]) -> None:
+        for key, only in kept.items():
             if (given := getattr(self, key)) != only:
                 raise ConfigError(
                     f"metric {self.metric} with {key} {given!r}: a record keeps the recall and precision of each class "
                     f"for {key} {only!r} only; set that"
                 )
+
+    def _classes(self, record: Mapping) -> float:
+        self._require(_BY_CLASS)
         offsets = record.get("per_class") or {}
         if self.offset not in offsets:
             raise ConfigError(f"run {record['id']} recorded no offset {self.offset!r}, only {', '.join(offsets)}")

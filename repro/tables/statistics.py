@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from random import Random
 from typing import NamedTuple, TypeVar
 
 from scipy.special import stdtr, stdtrit
@@ -54,6 +55,49 @@ def welch(one: Sample, other: Sample) -> Welch | None:
     half = float(stdtrit(freedom, 1 - LEVEL / 2)) * math.sqrt(total)
     p = 2 * float(stdtr(freedom, -abs(difference) / math.sqrt(total)))
     return Welch(difference, p, difference - half, difference + half)
+
+
+class Paired(NamedTuple):
+    """The mean difference of two samples over the same seeds, and Student's interval that covers it with 95 %."""
+
+    difference: float
+    low: float
+    high: float
+    n: int
+
+
+def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:
+    """Over the seeds that both have; None where there are none. Of one seed, the interval has no bounds."""
+    differences = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+    if not differences:
+        return None
+    n, mean = len(differences), math.fsum(differences) / len(differences)
+    if n == 1:
+        return Paired(mean, -math.inf, math.inf, n)
+    variance = math.fsum((difference - mean) ** 2 for difference in differences) / (n - 1)
+    half = float(stdtrit(n - 1, 1 - LEVEL / 2)) * math.sqrt(variance / n)
+    return Paired(mean, mean - half, mean + half, n)
+
+
+def decided(found: Paired | None) -> str:
+    """Whether the first is larger: `holds`, `does not hold` (it is smaller) or `undecided`."""
+    if found is None or found.n < FEWEST or found.low <= 0 <= found.high:
+        return "undecided"
+    return "holds" if found.low > 0 else "does not hold"
+
+
+def bootstrapped(pairs: Sequence[tuple[Sequence[float], float]], draws: int = 2000) -> tuple[float, float] | None:
+    """The 95 % interval of Kendall's tau of means over seeds, each (values of the seeds, the other side's number).
+
+    By the percentiles of draws with replacement from the seeds of each mean; the other side is taken as exact. Draws
+    are seeded, so that a page is written alike each time. None where no draw has a tau.
+    """
+    random, taus = Random(0), []
+    for _ in range(draws):
+        means = [math.fsum(random.choices(values, k=len(values))) / len(values) for values, _ in pairs]
+        taus.append(kendall(means, [other for _, other in pairs]))
+    known = sorted(tau for tau in taus if tau is not None)
+    return (known[int(0.025 * len(known))], known[int(0.975 * len(known))]) if known else None
 
 
 def verdict(ours: Sample, reported: Sample) -> str:

@@ -88,6 +88,7 @@ class Table:
     reported: dict[str, dict[str, tuple[float, float | None]]]
     kind: str = "results"
     marks: dict[str, str] = field(default_factory=dict)
+    claims: list = field(default_factory=list)
     marked: dict[str, dict[str, str]] = field(default_factory=dict)
     forced: dict = field(default_factory=dict)
     path: Path = Path()
@@ -122,6 +123,7 @@ class Table:
             reported=reported_numbers(content.get("reported"), rows, columns, path),
             kind=content.get("kind", "results"),
             marks=content.get("marks") or {},
+            claims=content.get("claims") or [],
             marked=reported_marks(content.get("reported"), content.get("marks") or {}, rows, columns, path),
             path=path,
         )

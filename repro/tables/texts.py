@@ -99,3 +99,8 @@ def bold(latex: str) -> str:
     for stars, command in ((r"\*\*", "textbf"), (r"\*", "underline")):
         latex = re.sub(rf"(?<=& )( *){stars}([0-9][^*&]*){stars}", rf"\1\\{command}{{\2}}", latex)
     return latex
+
+
+def signed(value: float) -> str:
+    """Two digits, with the sign that text has."""
+    return f"{value:+.2f}".replace("-", "−")

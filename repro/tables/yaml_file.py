@@ -18,7 +18,7 @@ KINDS = ("results", "settings")
 MERGED = (*CHOICES, "config", "folder", "set", "seeds")
 LEVEL = (*MERGED, "assumed")
 _GRID = ("columns", "rows", "reported")
-_TABLE = ("_BASE_", "kind", "title", "note", "marks", *_GRID, *LEVEL)
+_TABLE = ("_BASE_", "kind", "title", "note", "marks", "claims", *_GRID, *LEVEL)
 #: What `set` must not hold, as the command decides it, and what says it instead.
 _ELSEWHERE = {"OUTPUT_DIR": "--output-dir on the command line", "SEED": "the key `seeds`"}
 _DEEPEST = 20  # files over one another
@@ -97,6 +97,8 @@ def _check_table(content: dict, columns: dict, path: Path) -> None:
     check_known(content, _TABLE, f"key in {path}")
     check_known([content.get("kind", "results")], KINDS, f"kind in {path}")
     _check_text(content, ("title", "note"), str(path))
+    if not isinstance(content.get("claims"), list | None):
+        raise ConfigError(f"claims in {path} must be a list, but is {short(content['claims'])}")
     marks = as_mapping(content.get("marks"), f"marks in {path}")
     for sign in marks:
         if not isinstance(sign, str) or not _SIGN.fullmatch(sign):
