@@ -84,20 +84,21 @@ class Ccl(Algorithm):
     def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
         known, n = len(batch.labels), len(batch.index)
         features = net.features(torch.cat([*batch.labeled, *batch.views]))
-        sizes = [known, 2 * known, n, 2 * n]
-        _, _, weak, strong = features.split(sizes)
-        step, losses = step_of(teacher, batch, weak, progress), {}
-        logits = {head.name: net.classify(features, head.name).float().split(sizes) for head in heads}
-        standard, balanced = (logits[head.name][2].detach() for head in heads)
+        seen = features[3 * known :].split(n)
+        logits = {head.name: net.classify(features, head.name).float() for head in heads}
+        views = {name: each[3 * known :].split(n) for name, each in logits.items()}
+        step, losses = step_of(net, teacher, batch, seen[0], progress, views), {}
+        standard, balanced = (views[head.name][0].detach() for head in heads)
         probs, energy = self.predicted(standard, balanced, n / (n + known))
         kept, reliable = (mask.to(probs.dtype) for mask in (probs.amax(1) >= self.threshold, energy >= self.energy))
         weight = self.unlabeled_weight * max(LEAST, n / known)
         for head, margin in zip(heads, (0.0, self.tau * self.priors[1].log()), strict=True):
-            labeled, _, _, learner = logits[head.name]
+            labeled, learner = logits[head.name][:known], logits[head.name][-2 * n :] + margin
             pseudo = head.policy(PseudoLabels(probs, kept), step)
-            found = head.losses(labeled, batch.labels, progress, learner + margin, pseudo, weight=weight)
+            found = head.losses(labeled, batch.labels, progress, learner, pseudo, weight=weight)
+            students = [Student(views[head.name][i], seen[i], i) for i in (1, 2)]
             losses |= {name: self.lambda1 * loss for name, loss in found.items()}
-            losses |= head.penalties(pseudo, step, Student(learner[:n], strong[:n]))
+            losses |= head.penalties(pseudo, step, *students)
         if progress >= self.start:
             self.observe(probs, torch.stack([reliable, kept]))
         taught = sharpened(probs) * reliable[:, None]
