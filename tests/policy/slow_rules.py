@@ -120,7 +120,7 @@ def cdmad(logits: list[Row], blank: Row, progress: float, start: float) -> list[
 
 
 def sc_thresholds(counts: Row, c: float, ratio: float, share: float, scale: float, shift: float) -> Row:
-    """SC-SSL: head classes, the first half by rank, need 0.95; the others 0.95 - (c - shift) share min(ratio/scale, 1)."""
+    """SC-SSL: the first half by rank needs 0.95, the others 0.95 - (c - shift) share min(ratio / scale, 1)."""
     ranks = sorted(range(len(counts)), key=lambda k: -counts[k])
     lower = 0.95 - (c - shift) * share * min(ratio / scale, 1)
     return [0.95 if ranks.index(k) < len(counts) // 2 else lower for k in range(len(counts))]
