@@ -74,8 +74,8 @@ class SlowCcl:
         self.unlabeled, self.all = torch.full((C,), 1 / C), self.prior.clone()
         self.sums, self.steps, self.ways = torch.ones(2, C), 0, set()
 
-    def label(self, net: Net, image: Tensor) -> tuple[Tensor, bool, bool]:
-        share = N / (N + B)
+    def label(self, net: Net, image: Tensor, count: int = N) -> tuple[Tensor, bool, bool]:
+        share = count / (count + B)
         mixture = (1 - share) * self.prior + share * self.all
         standard = net.logits(image, "f") - mixture.log() + self.unlabeled.log()
         balanced = net.logits(image, "g") + self.tau / 2 * self.unlabeled.log()
@@ -148,6 +148,22 @@ def test_ccl_equals_a_slow_loop_over_several_moves_of_the_priors(options):
             assert math.isclose(log[name], float((prior - slow.prior).abs().sum() / 2), rel_tol=1e-4, abs_tol=1e-6)
     assert [moved[i] != moved[i - 1] for i in range(1, 9)] == [False] * 3 + [True, False, False, True, False]
     assert len(slow.ways) == 4  # kept or not, reliable or not
+
+
+def test_the_unlabeled_losses_weigh_at_least_one_and_a_half():
+    """However few unlabeled images a batch has; with more than that, as many as there are for each label."""
+    net, given = Net(), given_batch()
+    arguments = ARGUMENTS | {"threshold": 0.0}
+    for count in (B, 12):
+        few = given._replace(views=tuple(view[:count] for view in given.views), index=given.index[:count])
+        found = Ccl(FACTS, 1.0, **arguments).losses(net, net, few, HEADS, 0.0)
+        label = SlowCcl(**arguments)
+        rows = [
+            entropy(hard(int(label.label(net, weak, count)[0].argmax())), net.logits(image, "f"))
+            for weak, *strong in zip(*few.views, strict=True)
+            for image in strong
+        ]
+        assert math.isclose(found["f/unlabeled"].item(), 0.6 * max(1.5, count / B) * mean(rows).item(), rel_tol=1e-5)
 
 
 def test_with_nothing_confident_and_no_contrast_only_the_labels_teach():

@@ -71,6 +71,12 @@ def test_crops_are_drawn_as_torchvision_draws_them():
         (drawn.corner[:, 1].square(), params[:, 1].square()),
     ):
         assert abs(ours.mean() - theirs.mean()) < 4 * math.sqrt(ours.var() / n + theirs.var() / n)
+    small = draw(n, (8, 8), stream())
+    for place in range(2):  # the last corner is as likely as any
+        room = 8 - small.sides[:, place]
+        chance = 1 / (room + 1)
+        seen = (small.corner[:, place] == room).float()
+        assert abs((seen - chance).sum()) < 4 * (chance * (1 - chance)).sum().sqrt()
     assert 0.195 < (height * width).min() / side**2 < 0.21 and (height * width).max() / side**2 > 0.97
 
 
