@@ -121,7 +121,7 @@ class Ccl(Algorithm):
 
     def contrast(self, net: Network, head: str, features: Tensor, labels: Tensor, taught: Tensor) -> Losses:
         """Both contrastive losses, of features of two `sim` and three unlabeled views and labels `taught` (N, C)."""
-        centers = net.classify(net.classifiers.get_parameter(f"{head}.weight"), "centers")
+        centers = net.classify(net.weight(head), "centers")
         points = F.normalize(torch.cat([centers, net.classify(features, "projection")]).float())
         given = torch.cat([self.centers, as_probs(labels, len(self.prior)).repeat(2, 1)])
         members, views = points.split([len(given), 3 * len(taught)])

@@ -50,6 +50,10 @@ class Classwise(nn.Module):
     def bias(self) -> Tensor:
         return self.output.bias
 
+    @property
+    def weight(self) -> Tensor:
+        return self.output.weight
+
     def like(self, other: "Classwise") -> None:
         self.scale, self.shift = other.scale, other.shift
 
@@ -141,6 +145,10 @@ class Network(nn.Module):
         found = {head: self.classify(features, head).float()[0] for head in self.classifiers}
         self.train(training)
         return found
+
+    def weight(self, head: str) -> Tensor:
+        """(C, feature_dim) of the named head's classifier, with gradient."""
+        return cast(Tensor, self.classifiers[head].weight)
 
     def bias(self, head: str) -> Tensor:
         """(C,) of the named head's classifier, without gradient."""
