@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from seval.build import build_network, build_optimizer, check_penalties, check_sizes, chosen_test, labeled_weight
+from seval.build import build_network, build_optimizer, check_sizes, chosen_test, labeled_weight
+from seval.checks import check_penalties, check_recipes
 from seval.config import load
 from seval.data.augment import Geometry
 from seval.data.image_set import ImageSet, Part
-from seval.errors import ConfigError
+from seval.errors import ConfigError, PolicyError, RecipeError
+from seval.policy.base import Facts
 from tests.algorithms.slow import head
+
+FACTS = Facts(7, torch.ones(7), 1)
 
 
 def test_a_penalty_on_a_view_that_is_only_mixed_is_refused():
@@ -32,6 +36,22 @@ def test_the_configuration_picks_the_backbone(name, published, features):
     with torch.no_grad():
         assert net.backbone.feature_dim == features and net(torch.zeros(1, 3, 16, 16)).shape == (1, 7)
         assert deepcopy(net).features(torch.zeros(1, 3, 16, 16)).shape == (1, features)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("ALGORITHM.NAME", "fixmatch(strong=0)", "strong is 0"),
+        ("ALGORITHM.NAME", "fixmatch(normalize='x')", "normalize 'x'"),
+        ("HEADS.LINEAR.CLASSIFIER", "classwise(2, 7)", "of 7 classes"),
+        ("HEADS.LINEAR.POLICY", "group_weight(2, 7)", "of 7 classes"),
+        ("HEADS.LINEAR.POLICY", "threshold | flexda", "comes first"),
+    ],
+)
+def test_recipes_are_checked_before_anything_is_built(key, value, words):
+    with pytest.raises((PolicyError, RecipeError), match=words):
+        check_recipes(load((), [key, value]), FACTS)
+    check_recipes(load((), ["ALGORITHM.NAME", "fixmatch(strong=2)", "HEADS.LINEAR.POLICY", "flexda"]), FACTS)
 
 
 def images_of(height: int, width: int) -> ImageSet:

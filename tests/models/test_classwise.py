@@ -75,9 +75,17 @@ def test_it_is_three_norms_and_a_shared_layer_in_both_modes(kind):
     assert torch.allclose(own.output.weight.grad, three.output.weight.grad, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("text", ["classwise(0, 3)", "classwise(3, 2)", "classwise(2, 5)", "classwise(2)"])
-def test_wrong_cuts(text):
-    with pytest.raises(RecipeError, match="cuts must be|missing"):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        *[(f"classwise({cuts})", "cuts must be 0 < medium <= tail < C") for cuts in ("0, 3", "3, 2", "2, 5")],
+        ("classwise(2)", "missing"),
+        ("classwise('a', 4)", "medium is 'a', but must be a finite int"),
+        ("classwise(2, 3.5)", "tail is 3.5, but must be a finite int"),
+    ],
+)
+def test_wrong_cuts(text, words):
+    with pytest.raises(RecipeError, match=words):
         CLASSIFIERS.build(text, D, C)
 
 
@@ -176,6 +184,8 @@ def test_the_bias_of_a_head_is_its_classifiers_without_gradient(kind, zero):
         nn.init.normal_(layer.bias)
     found = net.bias("linear")
     assert found.shape == (C,) and not found.requires_grad and bool((found == 0).all()) == zero
+    with pytest.raises(RecipeError, match="bias of head 'balanced', but the heads are linear"):
+        net.bias("balanced")
 
 
 def test_a_network_of_bias_alone_says_it_of_blank_images():
