@@ -1,6 +1,6 @@
 """Builds a run from its configuration: data, network, optimizer, algorithm, heads and loader."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from seval.algorithms import ALGORITHMS
 from seval.algorithms.base import Algorithm, Head
+from seval.checks import check_penalties
 from seval.data.augment import Geometry
 from seval.data.blocks import Blocks
 from seval.data.decode import Decoder
@@ -25,7 +26,7 @@ from seval.models.ema import Ema
 from seval.models.network import Network
 from seval.models.resnet import cifar_resnet50, resnet50
 from seval.models.wide_resnet import WideResNet
-from seval.policy.base import Facts, Policy
+from seval.policy.base import Facts
 from seval.policy.language import build_policy
 
 
@@ -148,16 +149,6 @@ def labeled_weight(cfg: Node, labeled: int, unlabeled: int) -> float:
     batch, ratio = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.UNLABELED_BATCH_RATIO
     alike = max(labeled // batch, 1) / max(unlabeled // (ratio * batch), 1)
     return cfg.ALGORITHM.LABELED_WEIGHT or alike
-
-
-def check_penalties(algorithm: str, policies: Iterable[Policy]) -> None:
-    """Raise `ConfigError` if a rule adds a loss on the student's view but the algorithm has no such view."""
-    for rule in (rule for policy in policies for rule in policy if rule.penalizes):
-        if not ALGORITHMS.known[algorithm].has_student:
-            raise ConfigError(
-                f"{type(rule).__name__} adds a loss on an unmixed view that is trained on, but {algorithm} trains on "
-                "no such view; set the weight of that loss to 0 (daso: alignment=0.0, freematch: fairness=0.0)"
-            )
 
 
 def with_selected(labeled: Images, unlabeled: Images, artifacts: dict[str, np.ndarray]) -> Images:

@@ -141,6 +141,8 @@ SETS = (
     "fashion_mnist",
     "tiny",
 )
+#: The node in DATASET of each built-in data set whose node is not named after it.
+NODES = {"semi_aves": "AVES", "small_imagenet127": "IMAGENET", "small_imagenet127_64": "IMAGENET"}
 #: Spellings of the published code, accepted and replaced by ours.
 ALIASES = {"Supervised": "supervised", "PseudoLabel": "pseudo_label", "MeanTeacher": "mean_teacher"}
 ALIASES |= {"FixMatch": "fixmatch", "MixMatch": "mixmatch", "ReMixMatch": "remixmatch", "USADTM": "usadtm"}

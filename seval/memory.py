@@ -22,5 +22,6 @@ def keep_memory() -> None:
         set_option, _ = libc.mallopt, libc.gnu_get_libc_version
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return
-    set_option(_MMAP_THRESHOLD, _LARGE) or set_option(_MMAP_THRESHOLD, _OLDER)
+    if not set_option(_MMAP_THRESHOLD, _LARGE):
+        set_option(_MMAP_THRESHOLD, _OLDER)
     set_option(_TRIM_THRESHOLD, _LARGEST)

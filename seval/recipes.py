@@ -82,10 +82,12 @@ def _changed(bound: Mapping[str, Any], signature: inspect.Signature, what: str) 
     """The arguments that differ from their defaults, converted to the defaults' types."""
     changed = {}
     for key, value in bound.items():
-        default = signature.parameters[key].default
+        parameter, default = signature.parameters[key], signature.parameters[key].default
         if isinstance(default, float) and type(value) is int and abs(value) < _LARGEST:
             value = float(value)
         kind = type(value if default is None or default is inspect.Parameter.empty else default)
+        if default is inspect.Parameter.empty and parameter.annotation is int:
+            kind = int
         if type(value) is not kind or isinstance(value, int | float) and not abs(value) < _LARGEST:
             raise RecipeError(f"{what}: {key} is {short(value)}, but must be a finite {kind.__name__}")
         if value != default:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from seval import files, record
-from seval.build import Training, build, check_penalties, check_sizes, check_unlabeled, chosen_test, device
+from seval.build import Training, build, check_sizes, check_unlabeled, chosen_test, device
+from seval.checks import check_recipes
 from seval.claim import claim
 from seval.config import delta, settings
 from seval.data import hdf5, splits
@@ -22,7 +23,7 @@ from seval.identity import FORMAT, identity, prerequisite
 from seval.memory import keep_memory
 from seval.places import ROOT
 from seval.policy.base import Facts
-from seval.policy.language import build_policy, rules_of
+from seval.policy.language import rules_of
 from seval.policy.seval import published
 from seval.provenance import code, made, provenance
 from seval.text import printable
@@ -144,8 +145,7 @@ class Run:
         check_unlabeled(self.cfg, self.splits)
         held_out = 1 if self.cfg.PREREQUISITE or self.cfg.CURRICULUM else len(self.splits.held_out)
         facts = Facts.of(np.ones(self.image_set.num_classes), 1, held_out, feature_dim=1)
-        policies = [build_policy(head.POLICY, facts) for head in self.cfg.HEADS.values()]
-        check_penalties(self.cfg.ALGORITHM.NAME.partition("(")[0], policies)
+        check_recipes(self.cfg, facts)
 
     def execute(self, stop: Callable[[], bool] = never) -> dict:
         """Return the record. If the run is not done, train it first, from its checkpoint if there is one.

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from seval import record
-from seval.evaluate import measure, predict, protocols
+from seval.evaluate import evaluate, measure, predict, protocols
 from seval.run import Run
+from seval.train import update
 from tests.settings import small
 
 
@@ -54,3 +55,29 @@ def test_one_seval_run_reports_the_last_unsmoothed_offset(tmp_path):
     logits = logits["linear"].numpy()
     right = (logits - np.log(arrays["pi_fitted"][-1])).argmax(1) == training.data["test"].labels.numpy()
     assert run.record()["results"]["test"]["ema"]["seval"]["top1"]["last"] == pytest.approx(right.mean())
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "color"),
+    [
+        ("cdmad", [], lambda mean, std: torch.ones_like(mean)),
+        ("cdmad", ["HEADS.LINEAR.POLICY", "cdmad(value=-0.5)"], lambda mean, std: torch.full_like(mean, -0.5)),
+        ("cdmad", ["HEADS.LINEAR.POLICY", "cdmad(black=True)"], lambda mean, std: (0 - mean) / std),
+        ("sc_ssl", [], None),
+    ],
+)
+def test_an_evaluation_asks_the_averaged_network(method, overrides, color, tmp_path):
+    training = Run(small(method, tmp_path, *overrides)).build({})
+    for step in range(11):
+        update(training, step)
+    evaluate(training, 12)
+    net, head = training.ema.network, training.heads[-1]
+    if color:
+        image = color(training.mean, training.std).view(1, -1, 1, 1).expand(-1, *training.data["test"].pixels.shape[1:])
+        with torch.no_grad():
+            expected = {"cdmad": net.classify(net.features(image), head.name)[0]}
+    else:
+        expected = {"bias": net.classifiers["balanced"].bias}
+    found = head.policy.offsets()
+    assert found.keys() == expected.keys() and not net.training and training.net.training
+    assert all(torch.allclose(found[key], value, atol=1e-5) and (value != 0).any() for key, value in expected.items())

@@ -26,6 +26,7 @@ FLOORS = (
     ("seval.train",),
     ("seval.evaluate", "seval.identity"),
     ("seval.build", "seval.config"),
+    ("seval.checks",),
     ("seval.algorithms",),
     ("seval.policy",),
     ("seval.models", "seval.losses"),

@@ -46,7 +46,7 @@ def test_the_training_core_stays_small():
     files = [file for file in (ROOT / "seval").rglob("*.py") if file.parent.name != "sources"]
     counts = {file: code_lines(file) for file in files if file.stem not in BESIDE}
     assert {file.stem for file in files} >= BESIDE
-    assert 2000 < sum(counts.values()) < 6470
+    assert 2000 < sum(counts.values()) < 6420
 
 
 def test_no_module_is_long():

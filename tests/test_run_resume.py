@@ -94,7 +94,7 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path):
     assert not list(run.folder.glob(".*"))
 
 
-INTERRUPTED = ["fixmatch", "fixmatch_seval_estim", "daso", "mixmatch", "acr", "crest"]
+INTERRUPTED = ["fixmatch", "fixmatch_seval_estim", "daso", "mixmatch", "acr", "ccl", "crest"]
 
 
 @pytest.mark.parametrize("method", INTERRUPTED)

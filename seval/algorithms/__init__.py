@@ -1,6 +1,7 @@
 """Algorithms by the name a configuration uses."""
 
 from seval.algorithms.acr import Acr
+from seval.algorithms.ccl import Ccl
 from seval.algorithms.consistency import FixMatch, MeanTeacher, PseudoLabel, Supervised, Usadtm
 from seval.algorithms.cossl import CoSSL
 from seval.algorithms.mixmatch import MixMatch, ReMixMatch
@@ -18,6 +19,7 @@ ALGORITHMS = Kind(
         "usadtm": Usadtm,
         "acr": Acr,
         "cossl": CoSSL,
+        "ccl": Ccl,
     },
     given=2,
 )

@@ -10,8 +10,9 @@ from typing import Self
 import torch
 from torch import Generator, Tensor
 
-from seval.data.ops import Size, take
+from seval.data.ops import Size, size_of, take
 from seval.data.rand_augment import rand_augment
+from seval.data.sim_view import sim
 from seval.defaults import Node
 from seval.errors import ConfigError
 
@@ -72,7 +73,8 @@ class Geometry:
         """A view of every image (N, c, H, W) uint8.
 
         `weak` is a random flip and a random crop after padding by reflection, `strong` is RandAugment on a weak view,
-        and `eval` is the view for evaluation. Raises `ValueError` for any other name.
+        `sim` is SimCLR's crop, flip, color jitter and blur, resized once, and `eval` is the view for evaluation. Raises
+        `ValueError` for any other name.
         """
         match name:
             case "eval":
@@ -83,8 +85,11 @@ class Geometry:
                 weak = self._weak(images, generator)
                 weak = resize(weak, self.resolution) if self.resized_first else weak
                 views = rand_augment(weak, generator, cutout_size=self.cutout)
+            case "sim":
+                side = self.resolution or self.crop
+                return sim(images, generator, (side, side) if side else size_of(images))
             case _:
-                raise ValueError(f"unknown view {name!r}; known: eval, strong, weak")
+                raise ValueError(f"unknown view {name!r}; known: eval, sim, strong, weak")
         return resize(views, self.resolution)
 
     def evaluation(self, images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def size_of(images: Tensor) -> Size:
     return images.shape[2], images.shape[3]
 
 
-def _luma(images: Tensor) -> Tensor:
+def luma(images: Tensor) -> Tensor:
     """ITU-R 601-2 luma of images (N, c, H, W) in Pillow's fixed-point rounding: whole numbers (N, 1, H, W), float."""
     if images.shape[1] == 1:
         return images.float()
@@ -45,7 +45,7 @@ def brightness(levels: Tensor, factor: Tensor, _: Tensor) -> Tensor:
 
 def contrast(levels: Tensor, factor: Tensor, images: Tensor) -> Tensor:
     """Blend with the mean luma."""
-    total = _luma(images).sum(dim=(1, 2, 3), keepdim=True, dtype=torch.float64)
+    total = luma(images).sum(dim=(1, 2, 3), keepdim=True, dtype=torch.float64)
     # A GPU would divide by a number through its rounded reciprocal, which a mean of k + 0.5 does not survive.
     mean = total / torch.full_like(total, images[0, 0].numel())
     return blend((mean + 0.5).floor().float(), levels, factor)
@@ -123,7 +123,7 @@ def _smooth(images: Tensor) -> Tensor:
 
 
 #: The degenerate images (N, 1 or c, H, W) of each blend. A one-channel image is its own luma: it has no color to lose.
-BLENDS: dict[str, Callable[[Tensor], Tensor]] = {"color": _luma, "sharpness": _smooth}
+BLENDS: dict[str, Callable[[Tensor], Tensor]] = {"color": luma, "sharpness": _smooth}
 
 
 def _blended(degenerate: Callable[[Tensor], Tensor]) -> Op:

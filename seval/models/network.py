@@ -50,6 +50,10 @@ class Classwise(nn.Module):
     def bias(self) -> Tensor:
         return self.output.bias
 
+    @property
+    def weight(self) -> Tensor:
+        return self.output.weight
+
     def like(self, other: "Classwise") -> None:
         self.scale, self.shift = other.scale, other.shift
 
@@ -142,10 +146,17 @@ class Network(nn.Module):
         self.train(training)
         return found
 
+    def weight(self, head: str) -> Tensor:
+        """(C, feature_dim) of the named head's classifier, with gradient."""
+        return cast(Tensor, self.classifiers[head].weight)
+
     def bias(self, head: str) -> Tensor:
-        """(C,) of the named head's classifier, without gradient."""
-        classifier = self.classifiers[head]
-        return cast(Tensor, classifier.bias).detach()
+        """(C,) of the named head's classifier, without gradient. Raises `RecipeError` if there is no such head."""
+        if head not in self.classifiers:
+            raise RecipeError(
+                f"a rule asks for the bias of head {head!r}, but the heads are {', '.join(self.classifiers)}"
+            )
+        return cast(Tensor, self.classifiers[head].bias).detach()
 
     def _precision(self, inputs: Tensor) -> torch.autocast:
         return torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.half_precision and self.training)

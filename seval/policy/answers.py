@@ -139,11 +139,11 @@ class Tras(Rule):
         return pseudo._replace(weight=torch.zeros_like(kept))
 
     def penalty(self, pseudo: PseudoLabels, step: Step, student: Student) -> Tensor | None:
-        if step.progress < self.start:
-            return None
         if self.source not in step.logits:
             known = ", ".join(step.logits) or "none; the algorithm gives none"
             raise PolicyError(f"tras learns from the head {self.source!r}, but the heads are {known}")
+        if step.progress < self.start:
+            return None
         strength = self.strength[pseudo.probs.argmax(1)][:, None]
         adjusted = step.logits[self.source][student.view] - strength * self.log_prior
         return (self.kept * soft_cross_entropy(student.logits, (adjusted / self.temperature).softmax(1))).mean()

@@ -17,8 +17,8 @@ LOG_PRIOR = torch.log(COUNTS / COUNTS.sum())
 FACTS = Facts(C, COUNTS, 100, feature_dim=D)
 VIEWS = dict(supervised=(), pseudo_label=("weak",), mean_teacher=("weak",) * 2, mixmatch=("weak",) * 2)
 VIEWS |= dict(fixmatch=("weak", "strong"), usadtm=("eval", "weak", "strong"))
-VIEWS |= dict.fromkeys(("remixmatch", "acr"), ("weak", "strong", "strong"))
 VIEWS["cossl"] = VIEWS["fixmatch"]  # of the class; its instances have two strong views
+VIEWS |= dict.fromkeys(("remixmatch", "acr", "ccl"), ("weak", "strong", "strong"))
 
 
 class Linear(nn.Module):

@@ -106,14 +106,14 @@ def test_draw_frequencies(seed):
 def test_samples_are_drawn_independently():
     """Copies of one image differ from each other, and neighbors share an op no more often than chance."""
     image = make_images(2, (3, 32, 32))[1:].expand(64, -1, -1, -1)
-    for view in ("weak", "strong"):
+    for view in ("weak", "strong", "sim"):
         views = Geometry().view(view, image, torch.Generator().manual_seed(0))
         assert len(views.flatten(1).unique(dim=0)) > (40 if view == "weak" else 60)
     op = draw(20000, torch.Generator().manual_seed(0)).op[:, 0]
     check_uniform(op[:-1] * 14 + op[1:], 14 * 14)
 
 
-@pytest.mark.parametrize("view", ["weak", "strong"])
+@pytest.mark.parametrize("view", ["weak", "strong", "sim"])
 def test_view_repeats_for_a_seed(view):
     images = make_images(64, (1, 16, 16))
     before = images.clone()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seval.errors import PolicyError
-from seval.policy.base import Asked, Facts, HeldOut, Policy, PseudoLabels, Step
+from seval.policy.base import Asked, Facts, HeldOut, Policy, PseudoLabels, Step, Student
 from seval.policy.language import RULES, build_policy
 
 C, N, M, D = 7, 200, 220, 5  # classes, images a step, unlabeled images, features
@@ -137,6 +137,15 @@ def test_state_survives_saving(text):
             found.append(policy.train(mode)(PseudoLabels.of(probs()), step() if mode else None))
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert all(np.array_equal(trained.artifact()[key], fresh.artifact()[key]) for key in trained.artifact())
+    for found in zip(trained.margins(0.5), fresh.margins(0.5), strict=True):
+        assert found == (None, None) or torch.equal(*found)
+    student = Student(probs(30), torch.zeros(N, D), 1)
+    for found in zip(
+        *(policy.train().penalties(PseudoLabels.of(probs()), step(), student) for policy in (trained, fresh)),
+        strict=True,
+    ):
+        assert torch.equal(*found)
+    assert all(torch.equal(trained.offsets()[key], value) for key, value in fresh.offsets().items())
 
 
 def _saved(policy: Policy):
