@@ -59,8 +59,9 @@ def given(seed: int = 1, strong: int = 1, labels: int = 1) -> Batch:
 
 
 def head(policy: str, name: str = "f", loss: str = "cross_entropy", counts: Tensor = COUNTS, weight: float = 1) -> Head:
-    facts = Facts(C, counts, 100, head=name)
-    return Head(name, LABELED_LOSSES.build(loss, counts), build_policy(policy, facts), weight)
+    return Head(
+        name, LABELED_LOSSES.build(loss, counts), build_policy(policy, Facts(C, counts, 100, head=name)), weight
+    )
 
 
 def losses(text: str, net: Linear, batch: Batch, heads: list[Head], progress: float = 0.5, weight: float = 1) -> Losses:
