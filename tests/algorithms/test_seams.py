@@ -59,9 +59,8 @@ def given(seed: int = 1, strong: int = 1, labels: int = 1) -> Batch:
 
 
 def head(policy: str, name: str = "f", loss: str = "cross_entropy", counts: Tensor = COUNTS, weight: float = 1) -> Head:
-    return Head(
-        name, LABELED_LOSSES.build(loss, counts), build_policy(policy, Facts(C, counts, 100, head=name)), weight
-    )
+    facts = Facts(C, counts, 100, head=name)
+    return Head(name, LABELED_LOSSES.build(loss, counts), build_policy(policy, facts), weight)
 
 
 def losses(text: str, net: Linear, batch: Batch, heads: list[Head], progress: float = 0.5, weight: float = 1) -> Losses:
@@ -120,8 +119,7 @@ def test_kept_of_one_group_is_the_mean_over_kept_images_and_equal_weights_cancel
     one = losses("fixmatch(normalize='kept')", net, batch, [head(f"threshold({bar}) | one_hot")])["f/unlabeled"]
     assert torch.allclose(one, plain * N / kept, rtol=1e-6)
     batch = batch._replace(views=(batch.views[0][:1].repeat(N, 1, 1, 1), batch.views[1]))  # all of one class
-    text = "one_hot | group_weight(1, 2)"
-    found = losses("fixmatch(normalize='kept')", net, batch, [head(text)])["f/unlabeled"]
+    found = losses("fixmatch(normalize='kept')", net, batch, [head("one_hot | group_weight(1, 2)")])["f/unlabeled"]
     assert torch.allclose(found, losses("fixmatch", net, batch, [head("one_hot")])["f/unlabeled"], rtol=1e-6)
 
 
