@@ -23,8 +23,8 @@ LIMITS["cdmad"] = (
     "by, whatever the class frequencies were."
 )
 LIMITS["bias"] = (
-    "The bias of the classifier is taken off. This assumes that it holds what the imbalance of the data left behind when "
-    "the loss was adjusted for it, and nothing about the classes themselves."
+    "The bias of the classifier is taken off. This assumes that it holds what the imbalance of the data left behind "
+    "when the loss was adjusted for it, and nothing about the classes themselves."
 )
 LIMITS["seval_smoothed"] = LIMITS["seval"]
 
