@@ -22,6 +22,10 @@ LIMITS["cdmad"] = (
     "The logits for an image without content are taken off. This assumes that they are what the classifier is biased "
     "by, whatever the class frequencies were."
 )
+LIMITS["bias"] = (
+    "The bias of the classifier is taken off. This assumes that it holds what the imbalance of the data left behind "
+    "when the loss was adjusted for it, and nothing about the classes themselves."
+)
 LIMITS["seval_smoothed"] = LIMITS["seval"]
 
 

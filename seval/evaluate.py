@@ -17,6 +17,7 @@ from seval.models.network import Network
 from seval.policy.base import Asked, HeldOut, Policy, PseudoLabels
 
 LAST = 20  # evaluations that the median20 and mean20 protocols use
+GIVEN_OFFSETS = ("none", "logit_adjusted")  # test-time offsets of every run; others are learned
 KEPT = "the last checkpoint, if there is one, is kept; lower SOLVER.BASE_LR or check the data"
 
 
@@ -51,7 +52,8 @@ def evaluate(training: Training, step: int, refresh: bool = True) -> dict:
 def test_offsets(class_counts: Tensor, policy: Policy) -> dict[str, Tensor]:
     """By name, what is taken off test logits: log offsets (C,), those that the evaluated head has learned included."""
     adjusted = torch.log(class_counts / class_counts.sum())
-    return {"none": torch.zeros_like(class_counts), "logit_adjusted": adjusted, **policy.offsets()}
+    given = dict(zip(GIVEN_OFFSETS, (torch.zeros_like(class_counts), adjusted), strict=True))
+    return given | policy.offsets()
 
 
 def due(step: int, period: int, cfg: Node) -> bool:

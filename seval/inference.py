@@ -16,7 +16,7 @@ from seval.data import hdf5
 from seval.data.augment import Geometry
 from seval.data.image_set import Encoded, ImageSet, fingerprint
 from seval.errors import ConfigError, RecordError
-from seval.evaluate import logits_by_head, test_offsets
+from seval.evaluate import GIVEN_OFFSETS, logits_by_head, test_offsets
 from seval.models.network import Network
 from seval.policy.base import Facts, Policy
 from seval.policy.language import build_policy
@@ -68,11 +68,11 @@ class Classifier(nn.Module):
         return self.algorithm.predict(logits_by_head(self.network, views, self.mean, self.std))
 
     def offset(self, name: str = "") -> tuple[str, Tensor]:
-        """A log offset (C,) and its name; without a name `seval` if the run learned it, else `none`.
+        """A log offset (C,) and its name; without a name the first that the run learned, such as `seval`, else `none`.
 
         Raises `ConfigError` if the run has no such offset.
         """
-        name = name or ("seval" if "seval" in self.offsets else "none")
+        name = name or next((known for known in self.offsets if known not in GIVEN_OFFSETS), "none")
         if name not in self.offsets:
             raise ConfigError(f"run {self.run_id} has no offset {name!r}; it has {', '.join(self.offsets)}")
         return name, self.offsets[name]

@@ -32,6 +32,8 @@ class Cdmad(Rule):
     def __init__(self, facts: Facts, start: float = 0.2, value: float = 1.0, black: bool = False) -> None:
         super().__init__()
         shares(start=start)
+        if black and value != 1.0:
+            raise PolicyError(f"cdmad: the image is black and its value is {value:g}; give one of the two")
         self.start, self.value, self.head = start, None if black else value, facts.head
         self.blank = nn.Buffer(torch.zeros(facts.num_classes))  # r of the averaged network at the last evaluation
         self.acts = nn.Buffer(torch.tensor(False))  # whether that was after `start`

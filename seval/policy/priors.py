@@ -65,6 +65,8 @@ class SimPro(Rule):
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
         probs = divide(pseudo.probs, 1 / self._power(self.unlabeled))
         if step is not None:
+            if not len(step.anchor_labels):
+                raise PolicyError("simpro counts labels; build its steps with all fields of Step, not by Step.of")
             self.kept += (pseudo.weight * above(probs, self.threshold)) @ probs
             self.labels += tally(step.anchor_labels, len(self.labels))
         return pseudo._replace(probs=probs)

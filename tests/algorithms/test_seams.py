@@ -119,8 +119,7 @@ def test_kept_of_one_group_is_the_mean_over_kept_images_and_equal_weights_cancel
     one = losses("fixmatch(normalize='kept')", net, batch, [head(f"threshold({bar}) | one_hot")])["f/unlabeled"]
     assert torch.allclose(one, plain * N / kept, rtol=1e-6)
     batch = batch._replace(views=(batch.views[0][:1].repeat(N, 1, 1, 1), batch.views[1]))  # all of one class
-    text = "one_hot | group_weight(1, 2)"
-    found = losses("fixmatch(normalize='kept')", net, batch, [head(text)])["f/unlabeled"]
+    found = losses("fixmatch(normalize='kept')", net, batch, [head("one_hot | group_weight(1, 2)")])["f/unlabeled"]
     assert torch.allclose(found, losses("fixmatch", net, batch, [head("one_hot")])["f/unlabeled"], rtol=1e-6)
 
 

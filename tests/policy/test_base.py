@@ -139,11 +139,8 @@ def test_state_survives_saving(text):
     assert all(np.array_equal(trained.artifact()[key], fresh.artifact()[key]) for key in trained.artifact())
     for found in zip(trained.margins(0.5), fresh.margins(0.5), strict=True):
         assert found == (None, None) or torch.equal(*found)
-    student = Student(probs(30), torch.zeros(N, D), 1)
-    for found in zip(
-        *(policy.train().penalties(PseudoLabels.of(probs()), step(), student) for policy in (trained, fresh)),
-        strict=True,
-    ):
+    given = PseudoLabels(probs(), torch.full((N,), 0.5)), step(), Student(probs(30), torch.zeros(N, D), 1)
+    for found in zip(*(policy.train().penalties(*given) for policy in (trained, fresh)), strict=True):
         assert torch.equal(*found)
     assert all(torch.equal(trained.offsets()[key], value) for key, value in fresh.offsets().items())
 

@@ -89,6 +89,11 @@ def test_simpro_without_kept_labels_shrinks_one_prior_which_no_label_sees():
     assert torch.equal(policy[0].all, before)
 
 
+def test_simpro_refuses_a_step_without_labels():
+    with pytest.raises(PolicyError, match="simpro counts labels"):
+        train(built("simpro"), logits(0), Step.of(torch.arange(N), 0.5))
+
+
 def test_simpro_with_true_kept_labels_finds_the_unlabeled_prior():
     truth = torch.tensor([3] * 50 + [1] * 30 + [0] * 10 + [4] * 6 + [2] * 4)
     policy, shares = built("simpro"), torch.bincount(truth) / len(truth)
