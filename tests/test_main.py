@@ -154,10 +154,19 @@ def test_a_checkpoint_of_a_gpu_resumes_there_and_is_evaluated_anywhere(tmp_path,
     assert run(capsys, *command("fixmatch_seval", "--eval-only", *few, "GPU_ID", -1))[0] == 0
 
 
-def test_methods_are_listed_with_category_policy_and_source(capsys):
+def test_methods_are_listed_with_category_policy_source_and_licence(capsys):
     code, out, _ = run(capsys, "--list-methods")
     line = next(line for line in out.splitlines() if line.startswith("flexmatch "))
-    assert code == 0 and line.split(maxsplit=6)[1:] == ["THA", "fixmatch", "flexmatch", "|", "one_hot", LISTED]
+    assert code == 0 and line.split() == [
+        "flexmatch",
+        "THA",
+        "fixmatch",
+        "flexmatch",
+        "|",
+        "one_hot",
+        *LISTED.split(),
+        "MIT",
+    ]
     methods = {about["name"]: about for about in json.loads(run(capsys, "--list-methods", "--json")[1])}
     assert methods.keys() == {file.stem for file in (ROOT / "configs" / "methods").glob("*.yaml")}
     assert methods["abc"]["policy"] == {"linear": "threshold | one_hot", "balanced": "threshold | bernoulli_balance"}
