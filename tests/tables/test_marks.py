@@ -29,8 +29,9 @@ def test_correlation_needs_three_rows(folder: Path) -> None:
     (folder / "paper_tables/sweep.yaml").write_text(more)
     write_sweep()
     cells = list(cells_of().values())
-    assert marks.correlations(cells) == {"γ=100": (kendall([81, 82, 56.5], [81.5, 85, 60]), 3)}
-    assert marks.explained(cells)[-1].endswith("(Kendall's τ): γ=100 +1.00 (3 rows).")
+    tau, (low, high), rows = marks.correlations(cells)["γ=100"]
+    assert (tau, rows) == (kendall([81, 82, 56.5], [81.5, 85, 60]), 3) and -1 <= low <= high <= 1
+    assert marks.explained(cells)[-1].endswith(f"γ=100 +1.00 ({marks.signed(low)} to {marks.signed(high)}, 3 rows).")
 
 
 def test_numbers_of_classes_have_no_best(folder: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from repro import aggregate
 from repro.tables import table as tables
-from repro.tables.reading import CASES, class_count
+from repro.tables.reading import CASES, Reading, class_count
+from seval.errors import ConfigError
 from tests.tables.paper import C10, cells_of, ids
 
 
@@ -76,3 +77,14 @@ def test_table_11_reads_the_fixmatch_runs_of_tables_2_and_3(tmp_path: Path, caps
     assert lines["4 low recall low precision"]["values"] == "1.0000 0.0000 0.0000"
     assert aggregate.main([*options, "--protocol", "mean20"]) == 2
     assert "for protocol 'last' only" in capsys.readouterr().err
+
+
+def test_the_tail_of_pseudo_labels_is_the_third_of_the_classes_with_the_fewest_labels() -> None:
+    quality = {"precision": [0.9, 0.2, 0.6, None, 0.8, 0.1, 0.7], "recall": [0.9, 0.1, 0.5, 0.0, 0.8, 0.3, 0.6]}
+    counts = [70, 5, 30, 5, 50, 20, 40]  # the rarest third of seven: two of five labels, and the one of twenty
+    record = {"pseudo_labels": quality, "splits": {"labeled": {"class_counts": counts}}}
+    found = {name: Reading(metric=f"tail_{name}", protocol="last").of(record) for name in quality}
+    assert found == pytest.approx({"precision": 100 * (0.2 + 0.1) / 2, "recall": 100 * (0.1 + 0.0 + 0.3) / 3})
+    assert Reading(metric="tail_recall", protocol="last").of(record | {"pseudo_labels": None}) is None
+    with pytest.raises(ConfigError, match="tail_recall with protocol 'median20'.*'last' only"):
+        Reading(metric="tail_recall").of(record)
