@@ -95,9 +95,9 @@ def report(table: Table, cells: Sequence[Cell]) -> list[str]:
         "## Claims",
         body,
         "Difference of both rows' numbers, the mean over the seeds that both have, each seed paired with itself; "
-        "Student's 95 % interval of that mean. A claim *holds* where the interval is above 0, *does not hold* where it is below, "
-        f"and is *undecided* where it has 0 in it or there are fewer than {FEWEST} seeds. Of twenty claims without any "
-        "difference, one is decided by chance.",
+        "Student's 95 % interval of that mean. A claim *holds* where the interval is above 0, *does not hold* where it "
+        f"is below, and is *undecided* where it has 0 in it or there are fewer than {FEWEST} seeds. Of twenty claims "
+        "without any difference, one is decided by chance.",
     ]
 
 
