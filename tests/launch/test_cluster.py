@@ -18,6 +18,7 @@ from repro.launch.ledger import Submission
 from seval.claim import holder
 from tests.launch.real_slurm import (
     IMPOSSIBLE,
+    LONG,
     ROWS,
     Lab,
     alone,
@@ -207,7 +208,7 @@ def test_a_signal_reaches_the_run_in_a_real_image(lab: Lab, worker: None) -> Non
 
 
 def test_cancel_ends_what_is_queued_and_running(lab: Lab) -> None:
-    lab.table(ROWS, [0, 1])
+    lab.table(ROWS, [0, 1], [*LONG, "SOLVER.MAX_ITER", 100_000])  # none ends before it is canceled
     lab.submit()
     assert "8 jobs ended" in lab.submit("--cancel")
     assert lab.settle(60).get("queued", 0) == 0
