@@ -19,7 +19,7 @@ demo: $(VENV)/ready  ## six methods on real images, three seeds, one table; repe
 	$(RUN)/python repro/submit.py --table demo --cluster local
 	$(RUN)/python repro/aggregate.py --table demo
 
-methods-demo: $(VENV)/ready  ## all methods and combinations, three seeds, one table; takes an hour on two cores
+methods-demo: $(VENV)/ready  ## all methods and combinations, three seeds, one table; takes an hour and a half on two cores
 	$(RUN)/python repro/submit.py --table methods_demo --cluster local
 	$(RUN)/python repro/aggregate.py --table methods_demo
 
