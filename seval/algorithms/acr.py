@@ -47,7 +47,7 @@ class Acr(Algorithm):
     ) -> None:
         super().__init__(facts, unlabeled_weight)
         self.tau, self.threshold, self.start, self.momentum = tau, threshold, start, momentum
-        prior = facts.class_counts / facts.class_counts.sum()
+        prior = facts.prior
         rank = prior.argsort(descending=True, stable=True)
         reverse = prior[rank.flip(0)][rank.argsort()]
         uniform = torch.full_like(prior, 1 / len(prior))

@@ -69,7 +69,7 @@ class Ccl(Algorithm):
                 raise RecipeError(f"ccl: {name} is {given!r}, but must be one of {', '.join(known)}")
         self.tau, self.threshold, self.energy, self.lambda1, self.lambda2 = tau, threshold, energy, lambda1, lambda2
         self.start, self.upbatch, self.fuse = start, upbatch, fuse
-        prior, c = facts.class_counts / facts.class_counts.sum(), facts.num_classes
+        prior, c = facts.prior, facts.num_classes
         self.prior = nn.Buffer(prior, persistent=False)
         self.centers = nn.Buffer(torch.ones(c, c) if centers == "ones" else torch.eye(c), persistent=False)
         self.momentum = nn.Buffer(torch.tensor([[alpha], [beta]]), persistent=False)

@@ -58,7 +58,7 @@ class FixMatch(Algorithm):
         self.views = (*self.views[:-1], *self.views[-1:] * strong)
         self.teaching -= strong - 1
         self.labeled_views = ("weak", "strong") if strong_labels else ("weak",)
-        self.rank = nn.Buffer(facts.class_counts.argsort(descending=True, stable=True).argsort(), persistent=False)
+        self.rank = nn.Buffer(facts.rank, persistent=False)
 
     def losses(self, net: Network, teacher: Network, batch: Batch, heads: Sequence[Head], progress: float) -> Losses:
         features = net.features(torch.cat([*batch.labeled, *batch.views]))

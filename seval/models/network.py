@@ -95,8 +95,9 @@ class Network(nn.Module):
         self.feature_dim = backbone.feature_dim
         built = {head: CLASSIFIERS.build(text, self.feature_dim, num_classes) for head, text in heads.items()}
         self.classifiers = nn.ModuleDict(built)
-        for several in (head for head in built.values() if isinstance(head, Classwise)):
-            several.like(next(head for head in built.values() if isinstance(head, Classwise)))
+        classwise = [head for head in built.values() if isinstance(head, Classwise)]
+        for other in classwise[1:]:
+            other.like(classwise[0])
         self.backbone.train(not frozen)
         self.auxiliary = nn.ModuleDict(auxiliary(self.feature_dim) if auxiliary else {})
         self.captured: Captured | None = None  # what computes the features of training, in place of the backbone

@@ -83,7 +83,7 @@ class ScThreshold(Rule):
         limit: float = 1.0,
     ) -> None:
         super().__init__()
-        rank = facts.class_counts.argsort(descending=True, stable=True).argsort()
+        rank = facts.rank
         gap = (c - 3) / 5 * min(gamma / 20, 1) if expansive else (c - 4) / 10 * min(gamma / 50, 1)
         shares(top=top, drop=drop, lowest=top - gap)
         self.weight, self.of, self.drop, self.limit, self.head = weight, of, drop, limit, facts.head
@@ -129,7 +129,7 @@ class Tras(Rule):
         if temperature <= 0:
             raise PolicyError(f"tras temperature is {temperature:g}, but must be above 0")
         self.threshold, self.temperature, self.start, self.source = threshold, temperature, start, source
-        self.log_prior = nn.Buffer((facts.class_counts / facts.class_counts.sum()).log(), persistent=False)
+        self.log_prior = nn.Buffer(facts.prior.log(), persistent=False)
         self.strength = nn.Buffer(scale * (-self.log_prior).softmax(0) + floor, persistent=False)  # T, (C,)
         self.kept = torch.empty(0)  # (N,) of this step
 

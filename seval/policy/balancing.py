@@ -41,7 +41,7 @@ class GroupWeight(Rule):
             raise PolicyError(
                 f"group_weight({medium}, {tail}) of {facts.num_classes} classes; cuts must be 0 < medium <= tail < C"
             )
-        rank = facts.class_counts.argsort(descending=True, stable=True).argsort()
+        rank = facts.rank
         self.groups = nn.Buffer(1.0 + (rank >= medium) + (rank >= tail), persistent=False)
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:

@@ -84,6 +84,16 @@ class Facts(NamedTuple):
             )
         return cls(len(counts), counts, num_unlabeled, num_held_out, feature_dim)
 
+    @property
+    def prior(self) -> Tensor:
+        """(C,) shares of the classes among the labeled images."""
+        return self.class_counts / self.class_counts.sum()
+
+    @property
+    def rank(self) -> Tensor:
+        """(C,) each class's place by labeled images, from 0 for the most frequent; of equal classes the first is."""
+        return self.class_counts.argsort(descending=True, stable=True).argsort()
+
     def previous(self, kind: type[R], name: str = "") -> tuple[R, ...]:
         """The earlier rules of type `kind` in the same policy. This is the only way for a rule to access another.
 

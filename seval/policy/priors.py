@@ -58,7 +58,7 @@ class SimPro(Rule):
         shares(threshold=threshold, momentum=momentum)
         self.tau, self.threshold, self.momentum = tau, threshold, momentum
         self.unlabeled = nn.Buffer(torch.full((facts.num_classes,), 1 / facts.num_classes))  # pi_u
-        self.all = nn.Buffer(facts.class_counts / facts.class_counts.sum())  # pi_a
+        self.all = nn.Buffer(facts.prior)  # pi_a
         self.kept = nn.Buffer(torch.zeros(facts.num_classes))  # sums of kept q since the last evaluation
         self.labels = nn.Buffer(torch.zeros(facts.num_classes))  # numbers of labels since then
 
@@ -106,7 +106,7 @@ class FlexDA(Rule):
         if facts.before:
             raise PolicyError("flexda comes first in its policy: its statistics are of the plain predictions")
         self.floor, self.power, self.momentum, self.distill = floor, power, momentum, distill
-        self.prior = nn.Buffer(facts.class_counts / facts.class_counts.sum(), persistent=False)
+        self.prior = nn.Buffer(facts.prior, persistent=False)
         self.mean = nn.Buffer(torch.full((facts.num_classes,), 1 / facts.num_classes))  # Q
         self.temperature = nn.Buffer(torch.zeros(()))  # 0 until the distillation begins
         self.plain = torch.empty(0)  # (N, C) q of this step

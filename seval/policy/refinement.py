@@ -26,7 +26,7 @@ class LogitAdjust(Rule):
 
     def __init__(self, facts: Facts, tau: float = 1.0) -> None:
         super().__init__()
-        prior = facts.class_counts / facts.class_counts.sum()
+        prior = facts.prior
         self.offset = nn.Buffer(prior**tau, persistent=False)
 
     def forward(self, pseudo: PseudoLabels, step: Step | None) -> PseudoLabels:
@@ -49,7 +49,7 @@ class Align(Rule):
         super().__init__()
         if not 1 <= window <= LONGEST_WINDOW:
             raise PolicyError(f"align window is {window}, but must be 1 (the current batch) to {LONGEST_WINDOW}")
-        target = (facts.class_counts / facts.class_counts.sum()) ** temperature
+        target = facts.prior**temperature
         self.target = nn.Buffer(target / target.sum(), persistent=False)
         self.means = nn.Buffer(torch.zeros(window, facts.num_classes))  # of the last batches, as a ring
         self.seen = nn.Buffer(torch.zeros((), dtype=torch.int64))
