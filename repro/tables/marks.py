@@ -63,16 +63,20 @@ def marked(text: str, row: str, found: Ranks) -> str:
 
 
 def correlations(cells: Sequence[Cell]) -> dict[str, tuple[float, tuple[float, float], int]]:
-    """By column with three or more rows to compare: Kendall's tau of ours with reported means, its interval, rows."""
+    """Kendall's tau of ours with reported means, its interval, rows; by column, and by mark where numbers have one.
+
+    Numbers of one mark were read alike, so their order can be compared even where their size cannot. Fewer than three
+    rows have none.
+    """
     pairs: dict[str, list[tuple[list[float], float]]] = {}
     for cell in cells:
-        if cell.reported and not cell.mark and (values := list(cell.values().values())):
-            pairs.setdefault(cell.column, []).append((values, cell.reported[0]))
+        if cell.reported and (values := list(cell.values().values())):
+            pairs.setdefault(f"{cell.column} {cell.mark}".rstrip(), []).append((values, cell.reported[0]))
     found = {}
-    for column, both in pairs.items():
+    for name, both in pairs.items():
         tau = kendall([mean_std(values)[0] for values, _ in both], [other for _, other in both])
         if len(both) > 2 and tau is not None and (interval := bootstrapped(both)):
-            found[column] = (tau, interval, len(both))
+            found[name] = (tau, interval, len(both))
     return found
 
 
@@ -92,8 +96,8 @@ def explained(cells: Sequence[Cell]) -> list[str]:
         )
     if taus := correlations(cells):
         each = [
-            f"{in_markdown(column)} {signed(tau)} ({signed(low)} to {signed(high)}, {rows} rows)"
-            for column, (tau, (low, high), rows) in taus.items()
+            f"{in_markdown(name)} {signed(tau)} ({signed(low)} to {signed(high)}, {rows} rows)"
+            for name, (tau, (low, high), rows) in taus.items()
         ]
         lines.append(
             "Rank correlation with the reported means (Kendall's τ, its 95 % interval by bootstrap over our seeds): "

@@ -21,7 +21,9 @@ CASES: dict[str, tuple[bool, bool] | None] = {
     "classes": None,
 }
 #: Metrics of kept pseudo-labels, averaged over the third of the classes with the fewest labels, by what they are.
-PSEUDO_LABELS = {"tail_precision": "precision", "tail_recall": "recall"}
+OF_TAIL = {"tail_precision": "precision", "tail_recall": "recall"}
+#: Metrics of all pseudo-labels: Gain and Correctness as the paper defines them (its Figure 3), 100 times.
+PSEUDO_LABELS = {"gain": "Gain", "correctness": "Correctness"}
 SPLITS = {"test": "the test images", "valid": "the validation images"}
 NETWORKS = {"ema": "the averaged network", "raw": "the network without averaging"}
 OFFSETS = ("none", "logit_adjusted", "seval", "seval_smoothed", "cdmad", "bias")
@@ -32,7 +34,8 @@ METRICS = {
     "many": "Recall of the many-shot classes",
     "medium": "Recall of the medium-shot classes",
     "few": "Recall of the few-shot classes",
-    **{name: f"{what.capitalize()} of kept pseudo-labels, rarest third," for name, what in PSEUDO_LABELS.items()},
+    **{name: f"{what.capitalize()} of kept pseudo-labels, rarest third," for name, what in OF_TAIL.items()},
+    **{name: f"{what} of the pseudo-labels" for name, what in PSEUDO_LABELS.items()},
     **dict.fromkeys(CASES, "Number of classes"),
 }
 PROTOCOLS = {
@@ -108,7 +111,7 @@ class Reading(NamedTuple):
         """
         if self.metric in CASES:
             return self._classes(record)
-        if self.metric in PSEUDO_LABELS:
+        if self.metric in (*OF_TAIL, *PSEUDO_LABELS):
             return self._pseudo_labels(record)
         node = record["results"]
         for key in self:
@@ -125,20 +128,26 @@ class Reading(NamedTuple):
         return None if node is None else 100 * node
 
     def _pseudo_labels(self, record: Mapping) -> float | None:
-        """None where the run makes no pseudo-labels, or keeps none of these classes."""
+        """None where the run makes no pseudo-labels or, of the tail, keeps none."""
         self._require(_OF_PSEUDO_LABELS)
-        by_class = (record.get("pseudo_labels") or {}).get(PSEUDO_LABELS[self.metric]) or []
-        counts = record["splits"]["labeled"]["class_counts"]
-        tail = sorted(range(len(by_class)), key=lambda c: (counts[c], -c))[: math.ceil(len(by_class) / 3)]
-        known = [by_class[c] for c in tail if by_class[c] is not None]
+        found = record.get("pseudo_labels") or {}
+        if self.metric in PSEUDO_LABELS:
+            known = [found.get(self.metric)]
+        else:
+            by_class = found.get(OF_TAIL[self.metric]) or []
+            counts = record["splits"]["labeled"]["class_counts"]
+            tail = sorted(range(len(by_class)), key=lambda c: (counts[c], -c))[: math.ceil(len(by_class) / 3)]
+            known = [by_class[c] for c in tail]
+        known = [value for value in known if value is not None]
+        if wrong := [value for value in known if type(value) not in (int, float)]:
+            raise RecordError(f"its {self.metric} of pseudo-labels is {short(wrong[0])}")
         return 100 * math.fsum(known) / len(known) if known else None
 
     def _require(self, kept: Mapping[str, str]) -> None:
         for key, only in kept.items():
             if (given := getattr(self, key)) != only:
                 raise ConfigError(
-                    f"metric {self.metric} with {key} {given!r}: a record keeps the recall and precision of each class "
-                    f"for {key} {only!r} only; set that"
+                    f"metric {self.metric} with {key} {given!r}: a record keeps what this needs for {key} {only!r} only; set that"
                 )
 
     def _classes(self, record: Mapping) -> float:

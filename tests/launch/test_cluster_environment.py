@@ -88,6 +88,6 @@ def test_the_job_without_the_launcher_is_requeued_on_a_signal(lab: Lab) -> None:
     job = done.stdout.strip()
     until(lambda: begun(lab, run.id))
     slurm("scancel", "--signal=USR2", job)
-    until(lambda: run.done(), 200)
-    log = (lab.folder / f"{job}.out").read_text()
-    assert "SIGUSR2: stopped after" in log and f"run {run.id} done" in log
+    log = lab.folder / f"{job}.out"
+    until(lambda: f"run {run.id} done" in log.read_text(), 200)  # it is written after the record
+    assert "SIGUSR2: stopped after" in log.read_text() and run.done()
