@@ -142,7 +142,7 @@ def footer(table: Table, cells: Sequence[Cell], options: Sequence[str]) -> list[
         _other_readings(table, base),
         *explained(cells),
         *map(prose, legend(table, cells)),
-        _origin(table, cells),
+        origin(table, cells),
         f"{_command('submit', table, options)} does the runs, {_writes(table, options)}",
     ]
 
@@ -180,7 +180,8 @@ def _other_readings(table: Table, base: dict) -> str:
     return "\n".join(lines)
 
 
-def _origin(table: Table, cells: Sequence[Cell]) -> str:
+def origin(table: Table, cells: Sequence[Cell]) -> str:
+    """How many runs there are, what they cost, on which devices, and from which code."""
     known = cells[0].records
     runs = [use.run for use in Selection({table.name: list(cells)}).runs().values()]
     records = [record for run in runs if (record := known.of(run)) is not None]

@@ -147,7 +147,8 @@ class Reading(NamedTuple):
         for key, only in kept.items():
             if (given := getattr(self, key)) != only:
                 raise ConfigError(
-                    f"metric {self.metric} with {key} {given!r}: a record keeps what this needs for {key} {only!r} only; set that"
+                    f"metric {self.metric} with {key} {given!r}: a record keeps what it needs for {key} {only!r} only; "
+                    "set that"
                 )
 
     def _classes(self, record: Mapping) -> float:

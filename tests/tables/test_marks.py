@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ def test_correlation_needs_three_rows(folder: Path) -> None:
     tau, (low, high), rows = marks.correlations(cells)["γ=100"]
     assert (tau, rows) == (kendall([81, 82, 56.5], [81.5, 85, 60]), 3) and -1 <= low <= high <= 1
     assert marks.explained(cells)[-1].endswith(f"γ=100 +1.00 ({marks.signed(low)} to {marks.signed(high)}, 3 rows).")
+
+
+def test_numbers_of_one_mark_are_ordered_among_themselves(folder: Path) -> None:
+    write_sweep()
+    every = [replace(cell, reported=(float(place), None), mark="‡") for place, cell in enumerate(cells_of().values())]
+    some = [cell for cell in every if cell.column == "γ=100" and cell.values()]
+    assert len(some) == 4 and marks.correlations(some).keys() == {"γ=100 ‡"}
+    assert marks.correlations([*some[:2], *(replace(cell, mark="§A") for cell in some[2:])]) == {}
+    mixed = [*some[:3], replace(some[3], mark="")]
+    assert marks.correlations(mixed)["γ=100 ‡"] == marks.correlations(some[:3])["γ=100 ‡"]
+    assert not any(map(marks.word, some)), "their sizes are not compared"
 
 
 def test_numbers_of_classes_have_no_best(folder: Path) -> None:

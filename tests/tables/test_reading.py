@@ -13,7 +13,7 @@ import pytest
 from repro import aggregate
 from repro.tables import table as tables
 from repro.tables.reading import CASES, Reading, class_count
-from seval.errors import ConfigError
+from seval.errors import ConfigError, RecordError
 from tests.tables.paper import C10, cells_of, ids
 
 
@@ -88,3 +88,15 @@ def test_the_tail_of_pseudo_labels_is_the_third_of_the_classes_with_the_fewest_l
     assert Reading(metric="tail_recall", protocol="last").of(record | {"pseudo_labels": None}) is None
     with pytest.raises(ConfigError, match="tail_recall with protocol 'median20'.*'last' only"):
         Reading(metric="tail_recall").of(record)
+
+
+def test_gain_and_correctness_are_those_of_the_record_and_a_gain_may_be_negative() -> None:
+    record = {"id": "ab", "pseudo_labels": {"gain": -0.02, "correctness": 0.7}}
+    assert Reading(metric="gain", protocol="last").of(record) == pytest.approx(-2)
+    assert Reading(metric="correctness", protocol="last").of(record) == pytest.approx(70)
+    assert Reading(metric="gain", protocol="last").of({"id": "ab", "pseudo_labels": {}}) is None
+    for wrong in ("0.1", [0.1], True):
+        with pytest.raises(RecordError, match="its gain of pseudo-labels is"):
+            Reading(metric="gain", protocol="last").of({"pseudo_labels": {"gain": wrong}})
+    with pytest.raises(ConfigError, match="gain with network 'raw'"):
+        Reading(metric="gain", network="raw", protocol="last").of(record)
