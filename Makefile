@@ -10,7 +10,7 @@ RUN      := OMP_NUM_THREADS=1 $(BIN)
 SHELL_FILES := image/*.sh slurm/*.sh slurm/run.sbatch .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo methods-demo own-data-demo test test-slow torture test-cluster cluster-container-test lint links audit bench gpu-check lock clean
+.PHONY: help demo methods-demo evidence own-data-demo test test-slow torture test-cluster cluster-container-test lint links audit bench gpu-check lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -22,6 +22,11 @@ demo: $(VENV)/ready  ## six methods on real images, three seeds, one table; repe
 methods-demo: $(VENV)/ready  ## all methods and combinations, three seeds, one table; takes an hour and a half on two cores
 	$(RUN)/python repro/submit.py --table methods_demo --cluster local
 	$(RUN)/python repro/aggregate.py --table methods_demo
+
+evidence: $(VENV)/ready  ## the paper's claims at a small size: two and a half hours on two cores; repeat to go on; writes docs/evidence.md
+	$(BIN)/pip install --quiet $(PIP_ARGS) -e '.[report]'
+	$(RUN)/python repro/submit.py --table evidence --cluster local
+	$(RUN)/python docs/evidence.py
 
 own-data-demo: $(VENV)/ready  ## scikit-learn's digits as folders, CSV and NPZ: to a table, predictions and a model
 	$(BIN)/pip install --quiet $(PIP_ARGS) -e '.[example]'

@@ -19,10 +19,10 @@ from seval.run import Run
 
 PICTURE = Path(__file__).resolve().with_name("figures") / "curriculum.svg"
 EXAMPLE = """\
-The figure in the repository was made by:
+The figure in the repository is that of `make evidence`. Of a run of your own:
 
   python main.py --config-file configs/tiny/fixmatch_seval_estim.yaml SEED 0
-  python docs/figures.py runs/ID
+  python docs/figures.py runs/ID --out curriculum.svg
 """
 TITLES = {"pi": "offset π: below 1 favors the class", "tau": "threshold τ: confidence needed to be used"}
 
