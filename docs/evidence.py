@@ -183,20 +183,20 @@ def update(table: Table, output: str, docs: Path, readme: Path) -> None:
             f"{len(missing)} of {len(uses)} runs of table {table.name} are missing; make evidence does them"
         )
     _, found, legend = claims.report(table, cells)
-    data = records(cells)
-    methods = [row for row in table.rows if row not in FOLLOW_UPS]
     blocks = {
-        "results": results(table, cells, methods, beside=True),
+        "results": results(table, cells, [row for row in table.rows if row not in FOLLOW_UPS], beside=True),
+        "origin": origin(table, cells),
         "claims": f"{found}\n\n{legend}",
         "ranks": ranks(cells),
+        "follow-ups": results(table, cells, FOLLOW_UPS),
+        "readings": readings(cells),
+        "trials": trials(docs / "evidence_trials.csv"),
     }
-    blocks |= {"readings": readings(cells), "follow-ups": results(table, cells, FOLLOW_UPS)}
-    blocks |= {"origin": origin(table, cells), "trials": trials(docs / "evidence_trials.csv")}
     by_class(table, cells, docs / "figures" / "evidence_classes.svg")
     estimate = next(cell for cell in cells if cell.row == COMPARED[-1]).runs[0].prerequisite()
     assert estimate
     draw(estimate.folder, docs / "figures" / "curriculum.svg")
-    replace(docs / "evidence.csv", data.encode())
+    replace(docs / "evidence.csv", records(cells).encode())
     fill(docs / "evidence.md", blocks)
     fill(readme, {"evidence": results(table, cells, MAIN)})
 
