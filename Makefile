@@ -24,7 +24,6 @@ methods-demo: $(VENV)/ready  ## all methods and combinations, three seeds, one t
 	$(RUN)/python repro/aggregate.py --table methods_demo
 
 evidence: $(VENV)/ready  ## the paper's claims at a small size: two and a half hours on two cores; repeat to go on; writes docs/evidence.md
-	$(BIN)/pip install --quiet $(PIP_ARGS) -e '.[report]'
 	$(RUN)/python repro/submit.py --table evidence --cluster local
 	$(RUN)/python docs/evidence.py
 

@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, also without an installation
 
-from docs.figures import draw
+from docs.figures import draw, plotting
 from repro.tables import claims
 from repro.tables.marks import by_column, correlations, marked
 from repro.tables.page import number, origin
@@ -127,12 +127,7 @@ def trials(path: Path) -> str:
 
 def by_class(table: Table, cells: Sequence[Cell], out: Path) -> None:
     """Draw precision and recall of kept pseudo-labels, class by class: mean and standard deviation over the seeds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams |= {"svg.hashsalt": "seval", "font.size": 10, "axes.titlesize": 11}
-    from matplotlib import pyplot
-
+    pyplot = plotting()
     columns = list(table.columns)
     figure, grid = pyplot.subplots(2, len(columns), figsize=(10.5, 5.6), sharex=True, sharey=True, squeeze=False)
     for axes, key in zip(grid, ("recall", "precision"), strict=True):

@@ -85,14 +85,20 @@ def panel(axes: Any, steps: np.ndarray, start: float, smoothed: np.ndarray, name
     axes.grid(axis="y", color="0.9", lw=0.8)
 
 
-def draw(folder: Path, out: Path) -> None:
-    """Write the figure as SVG. Raises `SevalError` where the run learned no curriculum; needs matplotlib."""
+def plotting() -> Any:
+    """Matplotlib's pyplot, set to write the same file every time."""
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcParams |= {"svg.hashsalt": "seval", "font.size": 10, "axes.titlesize": 11}
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def draw(folder: Path, out: Path) -> None:
+    """Write the figure as SVG. Raises `SevalError` where the run learned no curriculum; needs matplotlib."""
+    pyplot = plotting()
     run, arrays = learned(folder)
     if missing := {"pi_smoothed", "tau_smoothed"} - arrays.keys():
         raise SevalError(f"{folder / 'artifacts.h5'} has no {', '.join(sorted(missing))}; give a run of SEVAL")
